@@ -1,0 +1,94 @@
+"""What an algorithm is, and the inner loop that the gradient-based ones share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.config import check_count, check_positive
+from innerloop.engine import Engine, Weights
+from innerloop.episode import Episode, Examples
+from innerloop.objective import Objective
+
+Adapted = TypeVar("Adapted")
+
+
+class Algorithm(nn.Module, ABC, Generic[Adapted]):
+    """A way to learn from the support set, and what to optimise so that it learns well.
+
+    All methods take a meta-batch: every tensor has a leading task axis. Its parameters are what the outer loop trains.
+    `Adapted` is what adaptation gives: fast weights, prototypes, ... It is returned, never stored on self.
+    """
+
+    learns = True  # False: there is no outer loop, the algorithm is evaluated as it is
+
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
+        super().__init__()
+        self.model, self.objective, self.engine = model, objective, engine
+
+    @abstractmethod
+    def adapt(self, support: Examples) -> Adapted:
+        """The inner loop on all tasks at once. Keeps the graph back to the parameters where gradients are enabled, none under no_grad."""
+
+    @abstractmethod
+    def predict(self, adapted: Adapted, x: Tensor) -> Tensor:
+        """x (tasks, n, ...) -> predictions (tasks, n, outputs)."""
+
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Adapted]:
+        """What adaptation gives after 0, 1, ..., steps inner steps; a single item where there are no steps to count."""
+        yield self.adapt(support)
+
+    def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
+        """The outer loss of each task (tasks,), and the predictions on its query set (tasks, n, outputs)."""
+        predictions = self.predict(self.adapt(episodes.support), episodes.query.x)
+        return self.objective.loss(predictions, episodes.query.y), predictions
+
+
+class GradientBased(Algorithm[Weights]):
+    """Adapts by gradient steps on the support loss. The fast weights are stacked: name -> (tasks, *shape).
+
+    adapted: pattern of the weights that are fast ("*", "head.*"); the others stay as the outer loop left them.
+    """
+
+    adapted = "*"
+
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int) -> None:
+        super().__init__(model, objective, engine)
+        check_positive("algo.inner_lr", inner_lr)
+        check_count("algo.adaptation_steps", adaptation_steps, least=0)
+        self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
+
+    def slow_weights(self) -> dict[str, nn.Parameter]:
+        """The initialisation of the fast weights, by name."""
+        return {name: weight for name, weight in self.model.named_parameters() if fnmatch(name, self.adapted)}
+
+    def initial_weights(self, tasks: int) -> Weights:
+        """The same initialisation for every task."""
+        return {name: weight.expand(tasks, *weight.shape) for name, weight in self.slow_weights().items()}
+
+    def support_gradients(self, weights: Weights, support: Examples, create_graph: bool) -> Weights:
+        """Each task's own gradient. Tasks are independent, so one backward of the summed loss gives them all.
+
+        Where gradients are disabled (evaluation) it cuts the fast weights off their past, so that no graph outlives a step.
+        """
+        outer_gradients = torch.is_grad_enabled()
+        if not outer_gradients:
+            weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        with torch.enable_grad():
+            loss = self.objective.loss(self.engine(self.model, weights, support.x), support.y).sum()
+            gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph and outer_gradients)
+        return dict(zip(weights, gradients, strict=True))
+
+    @abstractmethod
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+        """The fast weights after 0, 1, ..., steps inner steps."""
+
+    def adapt(self, support: Examples) -> Weights:
+        *_, weights = self.trajectory(support, self.adaptation_steps)
+        return weights
+
+    def predict(self, adapted: Weights, x: Tensor) -> Tensor:
+        return self.engine(self.model, adapted, x)

@@ -1,0 +1,121 @@
+"""engine=learn2learn: the same algorithms run by learn2learn's own learners, one task after the other.
+
+The classes take the constructor arguments of ours, hold the same parameters under the same names and give the same numbers; what they
+replace is the inner loop. `Adapted` is a list of learn2learn's clones, one for each task, which the inner loop updates in place.
+(learn2learn: Arnold et al. 2020, arXiv 2008.12284.)
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.algorithms.anil import ANIL
+from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.fomaml import FOMAML
+from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.metasgd import MetaSGD
+from innerloop.algorithms.reptile import ADAM_BETA2, ADAM_EPSILON, Reptile
+from innerloop.config import InputError
+from innerloop.engine import Weights
+from innerloop.episode import Examples
+
+with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end
+    import learn2learn as l2l
+
+
+class Learn2LearnLoop:
+    """The inner loop over learn2learn's clones. `self` is also one of our gradient-based algorithms."""
+
+    def learner(self: Any) -> nn.Module:
+        """A fresh learn2learn clone, with `adapt(loss)`."""
+        raise NotImplementedError
+
+    def run(self: Any, learner: nn.Module, x: Tensor) -> Tensor:
+        """Predictions of one task (n, outputs)."""
+        return learner(x)
+
+    def trajectory(self: Any, support: Examples, steps: int) -> Iterator[list[nn.Module]]:
+        keep_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            learners = [self.learner() for _ in support.x]
+        yield learners
+        for _ in range(steps):
+            with torch.enable_grad():
+                for learner, x, y in zip(learners, *support, strict=True):
+                    if not keep_graph:
+                        l2l.detach_module(learner, keep_requires_grad=True)
+                    learner.adapt(self.objective.loss(self.run(learner, x)[None], y[None])[0])
+            yield learners
+
+    def predict(self: Any, adapted: list[nn.Module], x: Tensor) -> Tensor:
+        return torch.stack([self.run(learner, task_x) for learner, task_x in zip(adapted, x, strict=True)])
+
+
+class Learn2LearnMAML(Learn2LearnLoop, MAML):
+    def learner(self) -> nn.Module:
+        return l2l.algorithms.MAML(self.model, lr=self.inner_lr, first_order=self.first_order).clone()
+
+
+class Learn2LearnFOMAML(Learn2LearnMAML, FOMAML):
+    pass
+
+
+class Learn2LearnANIL(Learn2LearnLoop, ANIL):
+    def learner(self) -> nn.Module:
+        return l2l.algorithms.MAML(self.model.head, lr=self.inner_lr, first_order=self.first_order).clone()
+
+    def run(self, learner: nn.Module, x: Tensor) -> Tensor:
+        return learner(self.model.body(x))
+
+
+class Learn2LearnMetaSGD(Learn2LearnLoop, MetaSGD):
+    def learner(self) -> nn.Module:
+        return l2l.algorithms.MetaSGD(self.model, first_order=self.first_order, lrs=self.step_sizes).clone()
+
+
+class Learn2LearnReptile(Reptile):
+    """learn2learn has no Reptile class; as in its examples, plain torch.optim on clones of the module."""
+
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+        learners = [l2l.clone_module(self.model) for _ in support.x]
+        for learner in learners:
+            l2l.detach_module(learner, keep_requires_grad=True)
+        optimizers = [self.optimizer(learner) for learner in learners]
+        yield self.stacked(learners)
+        for batch in self.minibatches(support, steps):
+            with torch.enable_grad():
+                for learner, optimizer, x, y in zip(learners, optimizers, *batch, strict=True):
+                    optimizer.zero_grad()
+                    self.objective.loss(learner(x)[None], y[None])[0].backward()
+                    optimizer.step()
+            yield self.stacked(learners)
+
+    def optimizer(self, learner: nn.Module) -> torch.optim.Optimizer:
+        if self.inner_optimizer == "adam":
+            return torch.optim.Adam(learner.parameters(), lr=self.inner_lr, betas=(0.0, ADAM_BETA2), eps=ADAM_EPSILON)
+        return torch.optim.SGD(learner.parameters(), lr=self.inner_lr)
+
+    def stacked(self, learners: list[nn.Module]) -> Weights:
+        parameters = [dict(learner.named_parameters()) for learner in learners]
+        return {name: torch.stack([p[name].detach() for p in parameters]) for name in parameters[0]}
+
+
+LEARNERS: dict[type[Algorithm], type[Algorithm]] = {
+    MAML: Learn2LearnMAML,
+    FOMAML: Learn2LearnFOMAML,
+    ANIL: Learn2LearnANIL,
+    MetaSGD: Learn2LearnMetaSGD,
+    Reptile: Learn2LearnReptile,
+}
+
+
+def learn2learn_class(algorithm: type[Algorithm]) -> type[Algorithm]:
+    """The class above that runs `algorithm`. Raises InputError for those that learn2learn has nothing for."""
+    if algorithm not in LEARNERS:
+        can = ", ".join(name.__name__.lower() for name in LEARNERS)
+        raise InputError(f"engine=learn2learn runs {can}, not algo={algorithm.__name__.lower()}; use engine=vmap or engine=loop")
+    return LEARNERS[algorithm]

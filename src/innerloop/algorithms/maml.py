@@ -1,0 +1,34 @@
+"""Model-agnostic meta-learning."""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from innerloop.algorithms.base import GradientBased
+from innerloop.engine import Engine, Weights
+from innerloop.episode import Examples
+from innerloop.objective import Objective
+
+
+class MAML(GradientBased):
+    """MAML (Finn, Abbeel, Levine 2017, arXiv 1703.03400): learn the initialisation from which a few gradient steps do well.
+
+    Inner loop, on each task's support set:     fast <- fast - inner_lr * grad L_support(fast), from fast = slow
+    Outer loop, on the query sets:              slow <- slow - outer_lr * grad_slow mean L_query(fast(slow))
+
+    The outer gradient runs through the inner steps (second order). With first_order=True the inner gradient counts as a constant.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool
+    ) -> None:
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        self.first_order = first_order
+
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+        weights = self.initial_weights(tasks=len(support.x))
+        yield weights
+        for _ in range(steps):
+            gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
+            weights = {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}
+            yield weights

@@ -1,0 +1,36 @@
+"""Meta-SGD."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from innerloop.algorithms.base import GradientBased
+from innerloop.engine import Engine, Weights
+from innerloop.episode import Examples
+from innerloop.objective import Objective
+
+
+class MetaSGD(GradientBased):
+    """Meta-SGD (Li et al. 2017, arXiv 1707.09835): MAML that also learns a step size for every single weight, which may turn negative.
+
+    fast <- fast - step_size * grad L_support(fast), elementwise; the outer loop trains slow weights and step sizes together.
+    inner_lr: where all step sizes start.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool
+    ) -> None:
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        self.first_order = first_order
+        # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
+        self.step_sizes = nn.ParameterList(torch.full_like(weight, inner_lr) for weight in self.slow_weights().values())
+
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+        weights = self.initial_weights(tasks=len(support.x))
+        step_sizes = dict(zip(weights, self.step_sizes, strict=True))
+        yield weights
+        for _ in range(steps):
+            gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
+            weights = {name: weight - step_sizes[name] * gradients[name] for name, weight in weights.items()}
+            yield weights

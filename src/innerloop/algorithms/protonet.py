@@ -1,0 +1,37 @@
+"""Prototypical networks."""
+
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import InputError
+from innerloop.engine import Engine
+from innerloop.episode import Examples
+from innerloop.objective import CLASSIFICATION, Objective
+
+
+class ProtoNet(Algorithm[Tensor]):
+    """Prototypical networks (Snell, Swersky, Zemel 2017, arXiv 1703.05175): no inner loop; an embedding in which classes are round.
+
+    A class's prototype is the mean embedding of its support examples; the logit of a query is minus its squared distance to it.
+    Its model's head is dropped: the features before it are the embedding. Works at any number of ways, whatever it was trained on.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
+        super().__init__(model, objective, engine)
+        if objective is not CLASSIFICATION:
+            raise InputError("algo=protonet classifies, and this task is regression; choose a task of classes or another algo")
+        model.head = nn.Identity()
+
+    def embed(self, x: Tensor) -> Tensor:
+        """x (tasks, n, ...) -> (tasks, n, features). No fast weights; the engine keeps the batch statistics of tasks apart."""
+        return self.engine(self.model, {}, x)
+
+    def adapt(self, support: Examples) -> Tensor:
+        """Prototypes (tasks, ways, features)."""
+        members = one_hot(support.y).to(support.x.dtype)  # (tasks, n, ways)
+        return (members / members.sum(1, keepdim=True)).transpose(1, 2) @ self.embed(support.x)
+
+    def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
+        # |z - p|^2 less its |z|^2, which is the same for all classes and so changes neither loss nor answer
+        return 2 * self.embed(x) @ adapted.transpose(1, 2) - adapted.square().sum(-1).unsqueeze(1)

@@ -1,0 +1,75 @@
+"""Reptile."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.algorithms.base import GradientBased
+from innerloop.config import check_choice, check_count
+from innerloop.engine import Engine, Weights
+from innerloop.episode import Episode, Examples
+from innerloop.objective import Objective
+
+ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
+
+
+class Reptile(GradientBased):
+    """Reptile (Nichol, Achiam, Schulman 2018, arXiv 1803.02999): move the initialisation towards where plain training on a task ends.
+
+    slow <- slow + outer_lr * mean(fast - slow), fast being slow after `adaptation_steps` minibatch steps on the support set.
+    Written as the outer loss 1/2 |slow - constant(fast)|^2, whose gradient is slow - fast: under SGD that *is* the update above (the paper
+    anneals its outer_lr from 1 to 0), and any other outer optimizer, or several devices, work unchanged. meta_batch_size=1 is the serial form.
+
+    inner_optimizer: "sgd", or "adam" with beta1 = 0 as in the authors' code (here its second moments start anew in each episode).
+    inner_batch_size: support examples in one inner step, all of them if None; the examples are shuffled anew for each pass over them.
+    eval_inner_batch_size: the same outside training, where support sets are often smaller.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
+        inner_optimizer: Literal["sgd", "adam"], inner_batch_size: int | None, eval_inner_batch_size: int | None,
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        check_choice("algo.inner_optimizer", inner_optimizer, ("sgd", "adam"))
+        for name, size in (("inner_batch_size", inner_batch_size), ("eval_inner_batch_size", eval_inner_batch_size)):
+            if size is not None:
+                check_count(f"algo.{name}", size)
+        self.inner_optimizer, self.inner_batch_size, self.eval_inner_batch_size = inner_optimizer, inner_batch_size, eval_inner_batch_size
+
+    @torch.no_grad()
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+        weights = self.initial_weights(tasks=len(support.x))
+        squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        yield weights
+        for step, batch in enumerate(self.minibatches(support, steps), start=1):
+            gradients = self.support_gradients(weights, batch, create_graph=False)
+            if self.inner_optimizer == "adam":
+                squares = {name: ADAM_BETA2 * square + (1 - ADAM_BETA2) * gradients[name].square() for name, square in squares.items()}
+                correction = 1 - ADAM_BETA2**step
+                gradients = {name: g / ((squares[name] / correction).sqrt() + ADAM_EPSILON) for name, g in gradients.items()}
+            weights = {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}
+            yield weights
+
+    def minibatches(self, support: Examples, steps: int) -> Iterator[Examples]:
+        """`steps` minibatches of all tasks at once; a pass may begin in the middle of one.
+
+        Episodes hold their examples in random order, so one fixed schedule of positions shuffles every task in its own way, and
+        adaptation stays a pure function of the episode.
+        """
+        size = self.inner_batch_size if self.training else self.eval_inner_batch_size
+        examples = support.x.shape[1]
+        size = min(size or examples, examples)
+        generator = torch.Generator().manual_seed(0)
+        passes = [torch.randperm(examples, generator=generator) for _ in range(-(-steps * size // examples))]
+        for rows in torch.cat([*passes, torch.empty(0, dtype=torch.long)])[: steps * size].split(size):
+            yield Examples(support.x[:, rows], support.y[:, rows])
+
+    def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
+        fast = self.adapt(episodes.support)
+        slow = self.slow_weights()
+        distances = sum((weight - fast[name]).square().flatten(1).sum(1) for name, weight in slow.items()) / 2
+        with torch.no_grad():
+            predictions = self.predict(fast, episodes.query.x)
+        return distances, predictions

@@ -1,0 +1,70 @@
+"""The typed skeleton of a run, and how bad input is refused. Imports neither torch nor lightning: `train.py --help` stays quick."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+class InputError(ValueError):
+    """Something the user can mend. Its text is one sentence: what, where, what to do. Shown without a traceback, exit code 1."""
+
+
+def check_positive(name: str, value: float) -> None:
+    """Refuses what is not a number above 0."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise InputError(f"{name} must be a number > 0, got {value!r}")
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Refuses what is not a whole number of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+
+
+def check_range(name: str, value: Sequence[float]) -> None:
+    """Refuses what is not [low, high] with low <= high."""
+    numbers = [v for v in value if isinstance(v, int | float)] if isinstance(value, Sequence) else []
+    if isinstance(value, str) or len(numbers) != 2 or len(value) != 2 or numbers[0] > numbers[1]:
+        raise InputError(f"{name} must be [low, high] with low <= high, got {value!r}")
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuses what is not one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+@dataclass
+class RunConfig:
+    """What every run has. The groups (algo, task, ...) are open sets of YAML files under conf/, each naming its class by `_target_`."""
+
+    algo: Any = MISSING
+    task: Any = MISSING
+    model: Any = MISSING
+    optimizer: Any = MISSING
+    scheduler: Any = MISSING
+    engine: Any = MISSING
+    trainer: Any = MISSING
+    callbacks: Any = field(default_factory=dict)
+    logger: Any = field(default_factory=dict)
+
+    seed: int = 0
+    outer_steps: int = 5000  # updates of the outer loop
+    meta_batch_size: int = 25  # episodes in one outer step, over all devices
+    eval_adaptation_steps: int = 10  # K: the metric is reported after 0..K inner steps
+    eval_batch_size: int = 25  # episodes evaluated at once; changes speed and memory, not results
+    val_episodes: int = 100
+    test_episodes: int = 600
+    val_every: int = 500  # outer steps between validations
+    transductive: bool = True  # False: each query is predicted in the company of the support set alone
+    num_workers: int = 0  # processes that draw episodes
+    threads: int | None = 1  # torch's CPU threads; 1 is fastest for small nets, null leaves all of them to torch
+    output_dir: str | None = None  # set by experiment.run
+
+
+def register() -> None:
+    """Makes RunConfig the schema that conf/train.yaml starts from."""
+    ConfigStore.instance().store(name="run_config", node=RunConfig)

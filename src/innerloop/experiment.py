@@ -1,0 +1,180 @@
+"""A run, from its configuration to results.json. The only place that instantiates."""
+
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from hydra.utils import get_class, instantiate
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from innerloop import engine as engines
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import InputError, check_count
+from innerloop.data import EpisodicDataModule
+from innerloop.learner import MetaLearner
+from innerloop.results import write_results
+from innerloop.tasks.base import Tasks
+
+
+class Run(NamedTuple):
+    """What a configuration builds."""
+
+    cfg: DictConfig
+    data: EpisodicDataModule
+    learner: MetaLearner
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """Calls the `_target_` of a config node with its keys and `arguments`, which are passed as they are.
+
+    Hydra's instantiate would copy arguments into the config, and wrap the errors of constructors.
+    """
+    return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+
+
+def build_algorithm(cfg: DictConfig, tasks: Tasks) -> Algorithm[Any]:
+    """Model, engine and algorithm, fitted to the shapes of the tasks."""
+    engine = instantiate(cfg.engine)
+    model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs)
+    node = cfg.algo
+    if engine is engines.learn2learn:
+        from innerloop.algorithms.learn2learn import learn2learn_class  # noqa: PLC0415, takes seconds to import
+
+        target = learn2learn_class(get_class(node._target_))
+        node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
+    return build(node, model=model, objective=tasks.objective, engine=engine)
+
+
+def build_run(cfg: DictConfig) -> Run:
+    """Data and learner of a configuration, at their initial weights."""
+    if cfg.threads is not None:
+        check_count("threads", cfg.threads)
+        torch.set_num_threads(cfg.threads)
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    tasks = build(cfg.task)
+    data = EpisodicDataModule(
+        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers
+    )
+    optimizer = instantiate(cfg.optimizer, _partial_=True, _convert_="all")
+    scheduler = instantiate(cfg.scheduler, _partial_=True, _convert_="all")
+    learner = MetaLearner(build_algorithm(cfg, tasks), optimizer, scheduler, cfg.eval_adaptation_steps, cfg.transductive)
+    return Run(cfg, data, learner)
+
+
+def build_trainer(cfg: DictConfig) -> lightning.Trainer:
+    """The Trainer with its callbacks and loggers. Raises InputError for devices that are not there."""
+    quieten_lightning()
+    callbacks = [build(node) for node in cfg.callbacks.values()]
+    loggers = [build(node) for node in cfg.logger.values()]
+    try:
+        return build(cfg.trainer, callbacks=callbacks, logger=loggers)
+    except MisconfigurationException as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} trainer.devices={cfg.trainer.devices}: {reason}; try trainer=cpu") from error
+
+
+def quieten_lightning() -> None:
+    """Keeps Lightning's notices (devices found, tips) off the screen, and two warnings that a user can do nothing about."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")  # episodes are cheap to draw
+    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
+
+
+def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
+    """Trains, selects the checkpoint with the best validation loss, tests it and writes results.json into `output_dir`.
+
+    Returns what results.json holds. Raises InputError for bad input.
+    """
+    output_dir = prepare_directory(output_dir)
+    cfg = OmegaConf.merge(cfg, {"output_dir": str(output_dir)})
+    built = build_run(cfg)
+    trainer = build_trainer(cfg)
+    OmegaConf.save(without_output_dir(cfg), output_dir / "config.yaml")
+    started = time.perf_counter()
+    if outer_steps(built) > 0:
+        trainer.fit(built.learner, datamodule=built.data)
+        load_best(built.learner, trainer)
+    train_seconds = time.perf_counter() - started
+    return test(built, trainer, output_dir / "results.json", train_seconds)
+
+
+def outer_steps(run: Run) -> int:
+    """How many outer steps a run takes: none where there is nothing to learn."""
+    return run.cfg.outer_steps if run.learner.algorithm.learns else 0
+
+
+def test(run: Run, trainer: lightning.Trainer, path: Path, train_seconds: float) -> dict[str, Any]:
+    """Scores the test episodes and writes the results to `path`."""
+    started = time.perf_counter()
+    trainer.test(run.learner, datamodule=run.data, verbose=False)
+    seconds = {"train_seconds": train_seconds, "eval_seconds": time.perf_counter() - started}
+    assert run.learner.curve is not None
+    return write_results(path, without_output_dir(run.cfg), run.data.tasks, run.learner, outer_steps(run), seconds)
+
+
+def load_best(learner: MetaLearner, trainer: lightning.Trainer) -> None:
+    """Takes the weights of the checkpoint with the best validation loss, where one was written (trainer=debug writes none)."""
+    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if path:
+        load_weights(learner, Path(path))
+
+
+def load_weights(learner: MetaLearner, path: Path) -> None:
+    """Weights of a checkpoint. Raises InputError when the file is missing, damaged or of another architecture."""
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}; was the run trained to its end?")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # torch raises whatever the damaged bytes lead to
+        raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__}); it is damaged, use another one or train again") from error
+    try:
+        learner.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"checkpoint {path} is of another architecture than this configuration: {reason}") from error
+
+
+def load_run(output_dir: str | Path) -> Run:
+    """A finished run: its configuration, its data and its learner at the best checkpoint. Raises InputError if it is none."""
+    output_dir = Path(output_dir)
+    return load_checkpoint(load_config(output_dir), output_dir)
+
+
+def load_config(output_dir: Path) -> DictConfig:
+    """The configuration that a run was started with."""
+    path = output_dir / "config.yaml"
+    if not path.is_file():
+        raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
+    return OmegaConf.merge(OmegaConf.load(path), {"output_dir": str(output_dir)})  # type: ignore[return-value]
+
+
+def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
+    """Builds `cfg` and takes the weights of the run in `output_dir`."""
+    built = build_run(cfg)
+    if outer_steps(built) > 0:
+        load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt")
+    built.learner.eval()
+    return built
+
+
+def prepare_directory(path: str | Path) -> Path:
+    """Makes the output directory. Raises InputError when it cannot be written."""
+    path = Path(path).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to the output directory {path}: {error.strerror}; set hydra.run.dir to another one") from error
+    return path
+
+
+def without_output_dir(cfg: DictConfig) -> DictConfig:
+    """The configuration less where it ran: two runs of it have equal results."""
+    return OmegaConf.merge(cfg, {"output_dir": None})  # type: ignore[return-value]

@@ -1,0 +1,34 @@
+"""One job of train.py: what is around a run when it is started from the command line."""
+
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from innerloop.config import InputError
+from innerloop.experiment import run
+from innerloop.sweep import ERROR_FILE
+from innerloop.table import results_table, show
+
+
+def run_job(cfg: DictConfig) -> float:
+    """Runs, prints the result and returns its value. Bad input is one sentence and exit code 1.
+
+    In a sweep the sentence is kept beside the job's other files, the value is NaN, and the other jobs go on.
+    """
+    hydra = HydraConfig.get()
+    output_dir = Path(hydra.runtime.output_dir)
+    (output_dir / ERROR_FILE).unlink(missing_ok=True)
+    try:
+        results = run(cfg, output_dir)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        if hydra.mode != RunMode.MULTIRUN:
+            raise SystemExit(1) from None
+        (output_dir / ERROR_FILE).write_text(f"{error}\n")
+        return float("nan")
+    show(results_table(results))
+    print(f"results: {output_dir / 'results.json'}")
+    return results["value"]

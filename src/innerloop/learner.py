@@ -1,0 +1,82 @@
+"""The LightningModule of the outer loop."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torchmetrics import CatMetric
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import InputError, check_count
+from innerloop.episode import Episode
+from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
+
+
+class MetaLearner(LightningModule):
+    """Trains the parameters of an algorithm on the mean outer loss of a meta-batch, and evaluates it by the protocol of evaluation.py.
+
+    optimizer: parameters -> Optimizer. scheduler: Optimizer -> learning-rate scheduler, stepped once an outer step.
+    After `trainer.test`, `curve` holds losses and scores of all test episodes.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm[Any], optimizer: Callable[[Iterable[Tensor]], Optimizer],
+        scheduler: Callable[[Optimizer], Any], eval_adaptation_steps: int, transductive: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
+        self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
+        self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
+        self.episode_losses, self.episode_scores = CatMetric(), CatMetric()  # they gather over devices
+        self.curve: Curve | None = None
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.algorithm.parameters())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+
+    def training_step(self, episodes: Episode, batch_index: int) -> Tensor:
+        losses, predictions = self.algorithm(episodes)
+        loss = losses.mean()
+        if not torch.isfinite(loss):
+            raise InputError(self._divergence(loss))
+        objective, tasks = self.algorithm.objective, len(losses)
+        self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
+        self.log(f"train/{objective.metric}", objective.score(predictions.detach(), episodes.query.y).mean(), prog_bar=True, batch_size=tasks)
+        return loss
+
+    def _divergence(self, loss: Tensor) -> str:
+        rates = f"optimizer.lr={self.trainer.optimizers[0].param_groups[0]['lr']:g}"
+        if hasattr(self.algorithm, "inner_lr"):
+            rates = f"algo.inner_lr={self.algorithm.inner_lr:g} and {rates}"
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or "none was written yet"
+        return f"the loss is {loss.item()} at outer step {self.global_step} with {rates}; lower one of them (last good checkpoint: {best})"
+
+    def validation_step(self, episodes: Episode, batch_index: int) -> None:
+        self._evaluate(episodes)
+
+    def on_validation_epoch_end(self) -> None:
+        self._summarise("val")
+
+    def test_step(self, episodes: Episode, batch_index: int) -> None:
+        self._evaluate(episodes)
+
+    def on_test_epoch_end(self) -> None:
+        self.curve = self._summarise("test")
+
+    def _evaluate(self, episodes: Episode) -> None:
+        self._steps, losses, scores = adaptation_curve(self.algorithm, episodes, self.eval_adaptation_steps, self.transductive)
+        self.episode_losses.update(losses)
+        self.episode_scores.update(scores)
+
+    def _summarise(self, split: str) -> Curve:
+        curve = Curve(self._steps, self.episode_losses.compute(), self.episode_scores.compute())
+        self.episode_losses.reset()
+        self.episode_scores.reset()
+        metric = self.algorithm.objective.metric
+        mean, ci95 = mean_ci95(curve.scores[:, -1])
+        self.log_dict({f"{split}/loss": curve.losses[:, -1].mean(), f"{split}/{metric}_ci95": ci95})
+        self.log(f"{split}/{metric}", mean, prog_bar=True)
+        return curve

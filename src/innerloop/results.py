@@ -1,0 +1,109 @@
+"""results.json: what a run found, and all it takes to find it again."""
+
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from innerloop.evaluation import Curve, mean_ci95, uses_batch_statistics
+from innerloop.learner import MetaLearner
+from innerloop.tasks.base import Tasks
+
+PACKAGES = ("innerloop", "torch", "lightning", "hydra-core", "numpy")
+
+
+def write_results(
+    path: Path, cfg: DictConfig, tasks: Tasks, learner: MetaLearner, outer_steps: int, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Writes and returns the results of a tested learner. A contract that other tools read: keys are added, never renamed."""
+    curve = learner.curve
+    assert curve is not None, "test the learner first"
+    value, ci95 = mean_ci95(curve.scores[:, -1])
+    train_seconds = seconds["train_seconds"]
+    results = {
+        "metric": tasks.objective.metric,
+        "value": value,
+        "ci95": ci95,
+        "episodes": len(curve.scores),
+        "curve": curve_points(curve),
+        "transductive": cfg.transductive and uses_batch_statistics(learner),
+        "seed": cfg.seed,
+        "algo": type_name(cfg.algo._target_),
+        "task": type_name(cfg.task._target_),
+        "engine": cfg.engine.path.rsplit(".", 1)[-1],
+        "ways": tasks.ways,
+        "shots": tasks.shots,
+        "queries": tasks.queries,
+        "outer_steps": outer_steps,
+        **seconds,
+        "tasks_per_second": outer_steps * cfg.meta_batch_size / train_seconds if outer_steps else None,
+        "peak_memory_mb": peak_memory_mb(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": hardware(),
+        "config": OmegaConf.to_container(cfg, resolve=True),
+    }
+    write_json(path, results)
+    return results
+
+
+def curve_points(curve: Curve) -> list[dict[str, float]]:
+    """Mean and interval of the metric after each reported number of inner steps."""
+    points = ((step, *mean_ci95(scores)) for step, scores in zip(curve.steps, curve.scores.T, strict=True))
+    return [{"step": step, "value": value, "ci95": ci95} for step, value, ci95 in points]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def type_name(target: str) -> str:
+    """"innerloop.algorithms.maml.MAML" -> "maml"."""
+    return target.rsplit(".", 1)[-1].lower()
+
+
+def peak_memory_mb() -> float:
+    """Most memory so far: of the GPU if one was used, else of this process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def commit() -> str | None:
+    """The commit of the source tree, with "+changes" where it was edited; None outside a git checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head}+changes" if changes else head
+
+
+def hardware() -> str:
+    """The processor, or the GPU if torch sees one."""
+    processor = f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"{torch.cuda.get_device_name()}; {processor}" if torch.cuda.is_available() else processor
+
+
+def cpu_name() -> str:
+    """As the kernel names it where it says (Linux), else the architecture."""
+    try:
+        names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,36 @@
+"""What a family of tasks is to the rest of the project."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, Protocol
+
+import numpy as np
+
+from innerloop.episode import Episode
+from innerloop.objective import Objective
+
+Split = Literal["train", "val", "test"]
+
+
+class TaskDistribution(Protocol):
+    """Where episodes come from. All randomness is in `rng`: the same generator state gives the same episode."""
+
+    def sample(self, rng: np.random.Generator) -> Episode: ...
+
+
+class Tasks(ABC):
+    """A family of tasks: what `task=...` builds.
+
+    objective: loss and metric. input_shape: shape of one input. outputs: width of a prediction (ways, or regression targets).
+    ways: classes in an evaluation episode, None for regression. shots, queries: examples (per class) in its support and query set.
+    """
+
+    objective: Objective
+    input_shape: tuple[int, ...]
+    outputs: int
+    ways: int | None
+    shots: int
+    queries: int
+
+    @abstractmethod
+    def distribution(self, split: Split) -> TaskDistribution:
+        """The episodes of one split."""

@@ -1,0 +1,52 @@
+"""Few-shot classification episodes from a table of images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from innerloop.config import InputError
+from innerloop.episode import Episode, Examples
+
+
+class ClassEpisodes:
+    """Draws `ways` classes, then `shots` support and `queries` query images of each, all different.
+
+    images: (n, channels, height, width) uint8. members: for each class, the rows of `images` that show it. quarter_turns: for each
+    class, by how many times 90 degrees its images are turned (a turned character is a class of its own). names: for each class.
+
+    Way labels are the order of the draw, so they are redrawn in every episode; examples come in random order. Inputs are float32 in [0, 1].
+    Raises InputError when there are fewer classes than ways, or a class has fewer images than shots + queries.
+    """
+
+    def __init__(
+        self, images: np.ndarray, members: Sequence[np.ndarray], names: Sequence[str], ways: int, shots: int, queries: int,
+        quarter_turns: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
+        if ways > len(members):
+            raise InputError(f"task.ways={ways} asks for more classes than the {len(members)} there are; lower task.ways (or task.train_ways)")
+        smallest = min(range(len(members)), key=lambda c: len(members[c]))
+        if shots + queries > len(members[smallest]):
+            raise InputError(
+                f"class '{names[smallest]}' has {len(members[smallest])} images but an episode needs shots + queries = {shots + queries}; "
+                "lower task.shots or task.queries (or task.train_shots, task.train_queries)"
+            )
+        self.images, self.members, self.names = images, members, names
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.quarter_turns = quarter_turns if quarter_turns is not None else [0] * len(members)
+
+    def sample(self, rng: np.random.Generator) -> Episode:
+        classes = rng.choice(len(self.members), self.ways, replace=False)
+        drawn = [self._draw(rng, c) for c in classes]
+        support = np.concatenate([images[: self.shots] for images in drawn])
+        query = np.concatenate([images[self.shots :] for images in drawn])
+        return Episode(self._examples(rng, support, self.shots), self._examples(rng, query, self.queries))
+
+    def _draw(self, rng: np.random.Generator, class_index: int) -> np.ndarray:
+        rows = rng.choice(self.members[class_index], self.shots + self.queries, replace=False)
+        return np.rot90(self.images[rows], self.quarter_turns[class_index], axes=(-2, -1))
+
+    def _examples(self, rng: np.random.Generator, images: np.ndarray, per_class: int) -> Examples:
+        order = rng.permutation(len(images))
+        labels = np.repeat(np.arange(self.ways), per_class)
+        return Examples(torch.from_numpy(images[order]).float() / 255, torch.from_numpy(labels[order]))

@@ -1,0 +1,151 @@
+"""Omniglot as it is published: two zips (or their extracted folders) of PNG files, found, downloaded, read and checked."""
+
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pooch  # type: ignore[import-untyped]
+from PIL import Image
+
+from innerloop.config import InputError
+from innerloop.tasks.omniglot_splits import read_split
+
+CHARACTERS = {"images_background": 964, "images_evaluation": 659}  # how many each half holds
+DRAWINGS = 20  # of each character, by twenty people
+SIDE = 105  # pixels
+
+BASE_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+# For downloads only: a zip that the user made from the same images is as good.
+MD5 = {"images_background": "68d2efa1b9178cc56df9314c21c6e718", "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811"}
+RETRIES = 1
+TIMEOUT = (3.05, 30)  # seconds to connect, and between two pieces: a cluster node without a way out should fail soon
+
+
+def find_sources(root: Path) -> list[Path] | None:
+    """The folder, else the zip, of each half; None unless both halves are there."""
+    found = [_find(root, half) for half in CHARACTERS]
+    sources = [source for source in found if source]
+    return sources if len(sources) == len(found) else None
+
+
+def fetch_sources(root: Path) -> list[Path]:
+    """As find_sources, downloading what is missing into `root`. Raises InputError where that fails."""
+    return [_find(root, half) or _download(root, half) for half in CHARACTERS]
+
+
+def _find(root: Path, half: str) -> Path | None:
+    folder, archive = root / half, root / f"{half}.zip"
+    return folder if folder.is_dir() else archive if archive.exists() else None
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be put into `folder`, which is made if it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.stat().st_mode & 0o222:  # root could write here all the same, but nobody is meant to
+            return False
+        with tempfile.TemporaryFile(dir=folder):  # read-only mounts and network drives refuse only now
+            return True
+    except OSError:
+        return False
+
+
+def _download(root: Path, half: str) -> Path:
+    name = f"{half}.zip"
+    wanted = " and ".join(f"{each}.zip" for each in CHARACTERS)
+    if not writable(root):
+        raise InputError(f"{name} is not in {root} (task.root), and that folder cannot be written to; name the folder that holds {wanted}")
+    pooch.get_logger().setLevel(logging.WARNING)
+    halves = pooch.create(root, BASE_URL, registry={name: f"md5:{MD5[half]}"}, retry_if_failed=RETRIES)
+    fetch = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16, timeout=TIMEOUT)
+    try:
+        return Path(halves.fetch(name, downloader=fetch))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong md5 is a plain ValueError
+        reason = "its md5 is not the official one" if type(error) is ValueError else type(error).__name__
+        raise InputError(f"could not download {halves.get_url(name)} ({reason}); put {wanted} in the folder {root} (task.root)") from error
+
+
+def read_characters(source: Path, expected: int) -> Iterator[tuple[str, list[Image.Image]]]:
+    """Yields each character ("Alphabet/characterNN") with its 20 drawings (105x105, mode L, ink 0 on 255) in the order of their file names.
+
+    Raises InputError unless `source`, a zip or a folder, holds `expected` whole characters.
+    """
+    with _opened(source) as (names, read):
+        drawings = _by_character(names)
+        _check_complete(source, drawings, expected)
+        for character, members in drawings.items():
+            yield character, [_decode(source, name, read) for name in members]
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """The names of the files in a folder or zip, and how to read one. Nothing is extracted to disk."""
+    if source.is_dir():
+        yield files_below(source), lambda name: (source / name).read_bytes()
+        return
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{source} is not a whole zip file ({error}); {_remedy(source)}") from error
+    with archive:
+        _check_contained(source, archive.namelist())
+        yield archive.namelist(), archive.read
+
+
+def files_below(folder: Path) -> list[str]:
+    """The path of every file below `folder`, relative to it."""
+    return [os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names]
+
+
+def _check_contained(source: Path, names: list[str]) -> None:
+    for name in names:
+        path = PureWindowsPath(name)  # takes / and \ for separators, and knows drives
+        if path.anchor or ".." in path.parts:
+            raise InputError(f"{source} has a member that points outside of it, {name!r}; {_remedy(source)}")
+
+
+def _by_character(names: list[str]) -> dict[str, list[str]]:
+    """The PNG files of each character. Whatever else lies about (.DS_Store, __MACOSX/, read-me files) is passed over."""
+    drawings: dict[str, list[str]] = {}
+    for name in sorted(names):
+        parts = PurePosixPath(name.replace(os.sep, "/")).parts
+        stray = any(part.startswith((".", "__MACOSX")) for part in parts)
+        if name.lower().endswith(".png") and len(parts) >= 3 and not stray:
+            drawings.setdefault("/".join(parts[-3:-1]), []).append(name)
+    return drawings
+
+
+def _check_complete(source: Path, drawings: dict[str, list[str]], expected: int) -> None:
+    for character, members in drawings.items():
+        if len(members) != DRAWINGS:
+            raise InputError(f"{source} holds {len(members)} drawings of {character} where {DRAWINGS} are expected; {_remedy(source)}")
+    if len(drawings) != expected:
+        gap = _first_missing(drawings)
+        raise InputError(f"{source} holds {len(drawings)} characters where {expected} are expected{gap}; {_remedy(source)}")
+
+
+def _first_missing(drawings: dict[str, list[str]]) -> str:
+    """Names a character that is not there though others of its alphabet are."""
+    alphabets = {character.split("/")[0] for character in drawings}
+    missing = sorted(c for c in read_split("vinyals") if c.split("/")[0] in alphabets and c not in drawings)
+    return f" ({missing[0]} is missing)" if missing else ""
+
+
+def _decode(source: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(read(name))).convert("L")
+    except Exception as error:  # a damaged file makes zipfile, zlib and Pillow raise almost anything
+        raise InputError(f"{name} in {source} cannot be read as an image; {_remedy(source)}") from error
+    if image.size != (SIDE, SIDE):
+        width, height = image.size
+        raise InputError(f"{name} in {source} is {width}x{height} pixels where {SIDE}x{SIDE} are expected; {_remedy(source)}")
+    return image
+
+
+def _remedy(source: Path) -> str:
+    return f"delete this {'folder' if source.is_dir() else 'file'} and start again to download the official one"

@@ -1,0 +1,121 @@
+"""ClassEpisodes on a table whose images say which row and class they are."""
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop.config import InputError
+from innerloop.episode import Episode
+from innerloop.tasks.class_episodes import ClassEpisodes
+
+CLASSES, PER_CLASS = 12, 20
+ROWS = CLASSES * PER_CLASS
+MEMBERS = list(np.arange(ROWS).reshape(CLASSES, PER_CLASS))
+NAMES = [f"class{c:02}" for c in range(CLASSES)]
+
+
+def numbered_images() -> np.ndarray:
+    """(rows, 1, 2, 2) uint8: the top left pixel is the row, the others are 0."""
+    images = np.zeros((ROWS, 1, 2, 2), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(ROWS)
+    return images
+
+
+def make(ways: int = 5, shots: int = 2, queries: int = 3, quarter_turns: list[int] | None = None) -> ClassEpisodes:
+    return ClassEpisodes(numbered_images(), MEMBERS, NAMES, ways, shots, queries, quarter_turns)
+
+
+def draw(episodes: ClassEpisodes, index: int) -> Episode:
+    return episodes.sample(np.random.default_rng([7, index]))
+
+
+def rows_of(x: torch.Tensor) -> list[int]:
+    return (x.flatten(1).amax(1) * 255).round().int().tolist()
+
+
+def class_of_way(episode: Episode) -> dict[int, int]:
+    return {way: row // PER_CLASS for row, way in zip(rows_of(episode.query.x), episode.query.y.tolist(), strict=True)}
+
+
+def test_shapes_and_types():
+    support, query = draw(make(), 0)
+    assert support.x.shape == (10, 1, 2, 2) and query.x.shape == (15, 1, 2, 2)
+    assert support.x.dtype == torch.float32 and support.y.dtype == torch.int64
+
+
+def test_support_and_query_share_no_image():
+    episodes = make(shots=10, queries=10)  # every image of a class is used
+    for index in range(20):
+        support, query = draw(episodes, index)
+        assert len({*rows_of(support.x), *rows_of(query.x)}) == 5 * PER_CLASS
+
+
+def test_classes_are_balanced_and_labels_name_one_class_in_both_sets():
+    for index in range(20):
+        episode = draw(make(), index)
+        assert episode.support.y.bincount().tolist() == [2] * 5
+        assert episode.query.y.bincount().tolist() == [3] * 5
+        named = class_of_way(episode)
+        assert len(set(named.values())) == 5
+        assert all(row // PER_CLASS == named[way] for row, way in zip(rows_of(episode.support.x), episode.support.y.tolist(), strict=True))
+
+
+def test_labels_are_redrawn_in_every_episode():
+    """With as many ways as classes every episode has every class: only the labels can differ, and each class gets each label."""
+    episodes = make(ways=CLASSES)
+    label_of_first = [next(way for way, c in class_of_way(draw(episodes, i)).items() if c == 0) for i in range(300)]
+    counts = np.bincount(label_of_first, minlength=CLASSES)
+    assert counts.min() > 0 and counts.max() < 60  # 25 expected
+
+
+def test_every_class_and_every_image_is_drawn():
+    seen = {row for index in range(200) for examples in draw(make(), index) for row in rows_of(examples.x)}
+    assert seen == set(range(ROWS))
+
+
+def test_examples_come_in_random_order():
+    orders = {tuple(examples.y.tolist()) for index in range(20) for examples in draw(make(), index)}
+    assert len(orders) == 40
+    assert tuple(sorted(draw(make(), 0).query.y.tolist())) not in orders
+
+
+def test_the_same_generator_state_gives_the_same_episode_and_another_gives_another():
+    episodes = make()
+    first, again, other = draw(episodes, 3), draw(make(), 3), draw(episodes, 4)
+    assert all(torch.equal(a, b) for one, two in zip(first, again, strict=True) for a, b in zip(one, two, strict=True))
+    assert not torch.equal(first.query.x, other.query.x)
+
+
+def test_quarter_turns_turn_all_images_of_their_class_counterclockwise():
+    turns = [c % 4 for c in range(CLASSES)]
+    corner = {0: (0, 0), 1: (1, 0), 2: (1, 1), 3: (0, 1)}  # where the top left pixel goes
+    for index in range(10):
+        for examples in draw(make(quarter_turns=turns), index):
+            for image, row in zip(examples.x, rows_of(examples.x), strict=True):
+                assert round(image[0][corner[turns[row // PER_CLASS]]].item() * 255) == row
+
+
+def test_a_turned_image_keeps_its_label():
+    images = numbered_images()
+    both = ClassEpisodes(images, [MEMBERS[1], MEMBERS[1]], ["upright", "turned"], ways=2, shots=1, queries=9, quarter_turns=[0, 1])
+    episode = draw(both, 0)
+    upright = [{y.item() for x, y in zip(e.x, e.y, strict=True) if x[0, 0, 0] > 0} for e in episode]
+    assert upright[0] == upright[1] and len(upright[0]) == 1
+
+
+def test_too_many_ways_are_refused_in_one_sentence():
+    with pytest.raises(InputError) as refused:
+        make(ways=13)
+    assert str(refused.value) == "task.ways=13 asks for more classes than the 12 there are; lower task.ways (or task.train_ways)"
+
+
+def test_too_many_images_are_refused_by_the_name_of_the_smallest_class():
+    members = [*MEMBERS[:4], MEMBERS[4][:6], *MEMBERS[5:]]
+    with pytest.raises(InputError) as refused:
+        ClassEpisodes(numbered_images(), members, NAMES, ways=5, shots=2, queries=5)
+    assert str(refused.value).startswith("class 'class04' has 6 images but an episode needs shots + queries = 7; lower task.shots")
+    assert "\n" not in str(refused.value)
+
+
+def test_exactly_as_many_as_there_are_is_fine():
+    assert draw(make(ways=CLASSES, shots=5, queries=15), 0).query.y.bincount().tolist() == [15] * CLASSES

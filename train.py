@@ -1,0 +1,19 @@
+"""Trains and evaluates one run, or with -m a sweep of them. `python train.py --help` lists the choices."""
+
+import hydra
+from omegaconf import DictConfig
+
+from innerloop.config import register
+
+register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    from innerloop.job import run_job  # torch and lightning load here, so that --help and a sweep's parent stay light
+
+    return run_job(cfg)
+
+
+if __name__ == "__main__":
+    main()
