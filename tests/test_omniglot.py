@@ -101,8 +101,8 @@ def test_reptile_validates_on_training_characters(synthetic: Characters) -> None
         ({"split": "torchmeta"}, "task.split must be one of vinyals, maml, reptile, got 'torchmeta'"),
         ({"ways": 0}, "task.ways must be a whole number >= 1, got 0"),
         ({"train_queries": 2.5}, "task.train_queries must be a whole number >= 1, got 2.5"),
-        ({"ways": 700}, "task.ways=700 asks for more classes than the 688"),
-        ({"ways": 500, "rotate_test": False}, "task.ways=500 asks for more classes than the 423"),
+        ({"ways": 700}, "task.ways=700 asks for more than the 688 classes"),
+        ({"ways": 500, "rotate_test": False}, "task.ways=500 asks for more than the 423 classes"),
         ({"shots": 6}, r"has 20 images but an episode needs shots \+ queries = 21"),
     ],
 )

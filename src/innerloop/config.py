@@ -24,11 +24,12 @@ def check_count(name: str, value: int, least: int = 1) -> None:
         raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
 
 
-def check_range(name: str, value: Sequence[float]) -> None:
-    """Refuses what is not [low, high] with low <= high."""
-    numbers = [v for v in value if isinstance(v, int | float)] if isinstance(value, Sequence) else []
-    if isinstance(value, str) or len(numbers) != 2 or len(value) != 2 or numbers[0] > numbers[1]:
+def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Returns (low, high). Refuses what is not two numbers with low <= high."""
+    numbers = list(value) if isinstance(value, Sequence) else []
+    if len(numbers) != 2 or not all(isinstance(number, int | float) for number in numbers) or numbers[0] > numbers[1]:
         raise InputError(f"{name} must be [low, high] with low <= high, got {value!r}")
+    return numbers[0], numbers[1]
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

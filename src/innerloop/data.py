@@ -53,7 +53,7 @@ class EpisodicDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Episode]:
         world = self.trainer.world_size if self.trainer else 1
         if self.meta_batch_size % world:
-            raise InputError(f"meta_batch_size={self.meta_batch_size} cannot be shared equally by {world} devices; make it a multiple of {world}")
+            raise InputError(f"meta_batch_size={self.meta_batch_size} does not divide by {world} devices; make it a multiple of {world}")
         return self._loader(self.train_episodes, self.meta_batch_size // world)
 
     def val_dataloader(self) -> DataLoader[Episode]:

@@ -38,5 +38,5 @@ def loop(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
 
 
 def learn2learn(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    """engine=learn2learn: learn2learn's learners run the inner loop (algorithms/learn2learn.py); what is left is one task after the other."""
+    """learn2learn's learners run the inner loop (algorithms/learn2learn.py); what is left to an engine is one task after the other."""
     return loop(model, weights, x)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import InputError, check_count
+from innerloop.config import InputError, RunConfig, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.learner import MetaLearner
 from innerloop.results import write_results
@@ -43,7 +43,7 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks) -> Algorithm[Any]:
     model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs)
     node = cfg.algo
     if engine is engines.learn2learn:
-        from innerloop.algorithms.learn2learn import learn2learn_class  # noqa: PLC0415, takes seconds to import
+        from innerloop.algorithms.learn2learn import learn2learn_class  # takes seconds, prints a notice
 
         target = learn2learn_class(get_class(node._target_))
         node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
@@ -66,16 +66,21 @@ def build_run(cfg: DictConfig) -> Run:
     return Run(cfg, data, learner)
 
 
-def build_trainer(cfg: DictConfig) -> lightning.Trainer:
-    """The Trainer with its callbacks and loggers. Raises InputError for devices that are not there."""
+def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
+    """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test.
+
+    Raises InputError for devices that are not there.
+    """
     quieten_lightning()
-    callbacks = [build(node) for node in cfg.callbacks.values()]
-    loggers = [build(node) for node in cfg.logger.values()]
+    callbacks = [build(node) for name, node in cfg.callbacks.items() if training or name != "checkpoint"]
+    loggers = [build(node) for node in cfg.logger.values()] if training else False
+    checkpoints = training and "checkpoint" in cfg.callbacks
     try:
-        return build(cfg.trainer, callbacks=callbacks, logger=loggers)
+        return build(cfg.trainer, callbacks=callbacks, logger=loggers, enable_checkpointing=checkpoints)
     except MisconfigurationException as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} trainer.devices={cfg.trainer.devices}: {reason}; try trainer=cpu") from error
+        asked = f"trainer.accelerator={cfg.trainer.accelerator} trainer.devices={cfg.trainer.devices}"
+        raise InputError(f"{asked}: {reason}; try trainer=cpu") from error
 
 
 def quieten_lightning() -> None:
@@ -92,10 +97,10 @@ def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
     Returns what results.json holds. Raises InputError for bad input.
     """
     output_dir = prepare_directory(output_dir)
-    cfg = OmegaConf.merge(cfg, {"output_dir": str(output_dir)})
+    cfg = with_output_dir(cfg, str(output_dir))
     built = build_run(cfg)
     trainer = build_trainer(cfg)
-    OmegaConf.save(without_output_dir(cfg), output_dir / "config.yaml")
+    OmegaConf.save(with_output_dir(cfg, None), output_dir / "config.yaml")
     started = time.perf_counter()
     if outer_steps(built) > 0:
         trainer.fit(built.learner, datamodule=built.data)
@@ -109,13 +114,13 @@ def outer_steps(run: Run) -> int:
     return run.cfg.outer_steps if run.learner.algorithm.learns else 0
 
 
-def test(run: Run, trainer: lightning.Trainer, path: Path, train_seconds: float) -> dict[str, Any]:
+def test(run: Run, trainer: lightning.Trainer, path: Path, train_seconds: float | None) -> dict[str, Any]:
     """Scores the test episodes and writes the results to `path`."""
     started = time.perf_counter()
     trainer.test(run.learner, datamodule=run.data, verbose=False)
     seconds = {"train_seconds": train_seconds, "eval_seconds": time.perf_counter() - started}
     assert run.learner.curve is not None
-    return write_results(path, without_output_dir(run.cfg), run.data.tasks, run.learner, outer_steps(run), seconds)
+    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, outer_steps(run), seconds)
 
 
 def load_best(learner: MetaLearner, trainer: lightning.Trainer) -> None:
@@ -132,7 +137,7 @@ def load_weights(learner: MetaLearner, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:  # torch raises whatever the damaged bytes lead to
-        raise InputError(f"checkpoint {path} cannot be read ({type(error).__name__}); it is damaged, use another one or train again") from error
+        raise InputError(f"checkpoint {path} is damaged ({type(error).__name__}); use another one or train again") from error
     try:
         learner.load_state_dict(state)
     except RuntimeError as error:
@@ -151,7 +156,7 @@ def load_config(output_dir: Path) -> DictConfig:
     path = output_dir / "config.yaml"
     if not path.is_file():
         raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
-    return OmegaConf.merge(OmegaConf.load(path), {"output_dir": str(output_dir)})  # type: ignore[return-value]
+    return with_output_dir(OmegaConf.merge(RunConfig, OmegaConf.load(path)), str(output_dir))  # type: ignore[arg-type]
 
 
 def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
@@ -175,6 +180,6 @@ def prepare_directory(path: str | Path) -> Path:
     return path
 
 
-def without_output_dir(cfg: DictConfig) -> DictConfig:
-    """The configuration less where it ran: two runs of it have equal results."""
-    return OmegaConf.merge(cfg, {"output_dir": None})  # type: ignore[return-value]
+def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:
+    """The configuration with its place set, or taken out: two runs of it then have equal results."""
+    return OmegaConf.merge(cfg, {"output_dir": path})  # type: ignore[return-value]

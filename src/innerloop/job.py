@@ -31,4 +31,4 @@ def run_job(cfg: DictConfig) -> float:
         return float("nan")
     show(results_table(results))
     print(f"results: {output_dir / 'results.json'}")
-    return results["value"]
+    return float("nan") if results["value"] is None else results["value"]

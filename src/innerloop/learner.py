@@ -30,7 +30,7 @@ class MetaLearner(LightningModule):
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
-        self.episode_losses, self.episode_scores = CatMetric(), CatMetric()  # they gather over devices
+        self.episode_losses, self.episode_scores = (CatMetric(nan_strategy="disable") for _ in range(2))  # gather over devices
         self.curve: Curve | None = None
 
     def configure_optimizers(self) -> Any:
@@ -44,7 +44,8 @@ class MetaLearner(LightningModule):
             raise InputError(self._divergence(loss))
         objective, tasks = self.algorithm.objective, len(losses)
         self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
-        self.log(f"train/{objective.metric}", objective.score(predictions.detach(), episodes.query.y).mean(), prog_bar=True, batch_size=tasks)
+        score = objective.score(predictions.detach(), episodes.query.y).mean()
+        self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
         return loss
 
     def _divergence(self, loss: Tensor) -> str:

@@ -1,6 +1,7 @@
 """results.json: what a run found, and all it takes to find it again."""
 
 import json
+import math
 import os
 import platform
 import resource
@@ -22,19 +23,19 @@ PACKAGES = ("innerloop", "torch", "lightning", "hydra-core", "numpy")
 
 
 def write_results(
-    path: Path, cfg: DictConfig, tasks: Tasks, learner: MetaLearner, outer_steps: int, seconds: dict[str, float]
+    path: Path, cfg: DictConfig, tasks: Tasks, learner: MetaLearner, outer_steps: int, seconds: dict[str, float | None]
 ) -> dict[str, Any]:
     """Writes and returns the results of a tested learner. A contract that other tools read: keys are added, never renamed."""
     curve = learner.curve
     assert curve is not None, "test the learner first"
-    value, ci95 = mean_ci95(curve.scores[:, -1])
+    points = curve_points(curve)
     train_seconds = seconds["train_seconds"]
     results = {
         "metric": tasks.objective.metric,
-        "value": value,
-        "ci95": ci95,
+        "value": points[-1]["value"],
+        "ci95": points[-1]["ci95"],
         "episodes": len(curve.scores),
-        "curve": curve_points(curve),
+        "curve": points,
         "transductive": cfg.transductive and uses_batch_statistics(learner),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
@@ -45,7 +46,7 @@ def write_results(
         "queries": tasks.queries,
         "outer_steps": outer_steps,
         **seconds,
-        "tasks_per_second": outer_steps * cfg.meta_batch_size / train_seconds if outer_steps else None,
+        "tasks_per_second": outer_steps * cfg.meta_batch_size / train_seconds if outer_steps and train_seconds else None,
         "peak_memory_mb": peak_memory_mb(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit(),
@@ -57,22 +58,26 @@ def write_results(
     return results
 
 
-def curve_points(curve: Curve) -> list[dict[str, float]]:
-    """Mean and interval of the metric after each reported number of inner steps."""
+def curve_points(curve: Curve) -> list[dict[str, float | None]]:
+    """Mean and interval of the metric after each reported number of inner steps; None where an episode diverged (JSON has no NaN)."""
     points = ((step, *mean_ci95(scores)) for step, scores in zip(curve.steps, curve.scores.T, strict=True))
-    return [{"step": step, "value": value, "ci95": ci95} for step, value, ci95 in points]
+    return [{"step": step, "value": finite(value), "ci95": finite(ci95)} for step, value, ci95 in points]
+
+
+def finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     temporary.replace(path)
 
 
 def type_name(target: str) -> str:
-    """"innerloop.algorithms.maml.MAML" -> "maml"."""
+    """ "innerloop.algorithms.maml.MAML" -> "maml"."""
     return target.rsplit(".", 1)[-1].lower()
 
 

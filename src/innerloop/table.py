@@ -15,9 +15,10 @@ Results = dict[str, Any]
 
 
 def show(table: Table) -> None:
-    """Prints a table, as wide as it needs where the output is no terminal."""
+    """Prints a table, wide where the output is no terminal."""
     console = Console()
-    console.print(table, width=None if console.is_terminal else max(console.width, 200))
+    console = console if console.is_terminal else Console(width=200)
+    console.print(table)
 
 
 def results_table(results: Results) -> Table:
@@ -27,7 +28,7 @@ def results_table(results: Results) -> Table:
     for column in ("adaptation steps", results["metric"], "95 % CI"):
         table.add_column(column, justify="right")
     for point in results["curve"]:
-        table.add_row(str(point["step"]), f"{point['value']:.4f}", f"± {point['ci95']:.4f}")
+        table.add_row(str(point["step"]), *measured(point))
     return table
 
 
@@ -44,14 +45,34 @@ def sweep_table(directory: Path) -> Table:
     keys = differing(list(settings.values()))
     seeds = over_seeds(jobs, settings, [key for key in keys if key != "seed"])
     table = Table(title=f"{directory}: {len(jobs)} finished, {len(failed)} failed", title_justify="left")
-    for column in ("job", *keys, "metric", "value", "95 % CI", "mean ± std over seeds"):
+    for column in ("job", *map(heading, keys), "metric", "value", "95 % CI", "mean ± std over seeds"):
         table.add_column(column, overflow="fold")
     for job, results in jobs.items():
-        values = [str(settings[job].get(key, "")) for key in keys]
-        table.add_row(name(job, directory), *values, results["metric"], f"{results['value']:.4f}", f"± {results['ci95']:.4f}", seeds[job])
+        values = [cell(key, settings[job].get(key, "")) for key in keys]
+        table.add_row(name(job, directory), *values, results["metric"], *measured(results), seeds[job])
     for job, error in failed.items():
         table.add_row(name(job, directory), *["" for _ in keys], "failed", "", "", error)
     return table
+
+
+def measured(point: dict[str, Any]) -> tuple[str, str]:
+    """Value and interval as text; null is what diverged."""
+    return ("diverged", "") if point["value"] is None else (f"{point['value']:.4f}", f"± {point['ci95']:.4f}")
+
+
+def heading(key: str) -> str:
+    """ "algo._target_" -> "algo"."""
+    return key.removesuffix("._target_")
+
+
+def cell(key: str, value: Any) -> str:
+    """A class by its name, all else as it is."""
+    return str(value).rsplit(".", 1)[-1].lower() if is_choice(key) else str(value)
+
+
+def is_choice(key: str) -> bool:
+    """Whether a key names the class or function that a group was set to."""
+    return key.endswith(("._target_", "engine.path"))
 
 
 def name(job: Path, directory: Path) -> str:
@@ -67,9 +88,19 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differing(settings: list[dict[str, Any]]) -> list[str]:
-    """The keys that do not have the same value everywhere."""
+    """The fewest keys that tell the jobs apart: one is shown where jobs differ in it that agree in all shown before it.
+
+    The choices of groups come first, since they bring many keys along, then the short names, and the seed last.
+    """
     keys = dict.fromkeys(key for setting in settings for key in setting)
-    return [key for key in keys if len({repr(setting.get(key)) for setting in settings}) > 1]
+    shown: list[str] = []
+    for key in sorted(keys, key=lambda key: (key == "seed", not is_choice(key), key.count("."))):
+        alike = defaultdict(set)
+        for setting in settings:
+            alike[tuple(repr(setting.get(k)) for k in shown)].add(repr(setting.get(key)))
+        if any(len(values) > 1 for values in alike.values()):
+            shown.append(key)
+    return shown
 
 
 def over_seeds(jobs: dict[Path, Results], settings: dict[Path, dict[str, Any]], keys: list[str]) -> dict[Path, str]:
@@ -79,7 +110,7 @@ def over_seeds(jobs: dict[Path, Results], settings: dict[Path, dict[str, Any]], 
         groups[tuple(repr(settings[job].get(key)) for key in keys)].append(job)
     spread = {}
     for group in groups.values():
-        values = [jobs[job]["value"] for job in group]
+        values = [jobs[job]["value"] for job in group if jobs[job]["value"] is not None]
         text = f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})" if len(values) > 1 else ""
         spread.update(dict.fromkeys(group, text))
     return spread

@@ -38,7 +38,7 @@ class Learn2LearnLoop:
         """Predictions of one task (n, outputs)."""
         return learner(x)
 
-    def trajectory(self: Any, support: Examples, steps: int) -> Iterator[list[nn.Module]]:
+    def trajectory(self: Any, support: Examples, steps: int) -> Iterator[Any]:
         keep_graph = torch.is_grad_enabled()
         with torch.enable_grad():
             learners = [self.learner() for _ in support.x]
@@ -51,7 +51,7 @@ class Learn2LearnLoop:
                     learner.adapt(self.objective.loss(self.run(learner, x)[None], y[None])[0])
             yield learners
 
-    def predict(self: Any, adapted: list[nn.Module], x: Tensor) -> Tensor:
+    def predict(self: Any, adapted: Any, x: Tensor) -> Tensor:
         return torch.stack([self.run(learner, task_x) for learner, task_x in zip(adapted, x, strict=True)])
 
 
@@ -65,10 +65,10 @@ class Learn2LearnFOMAML(Learn2LearnMAML, FOMAML):
 
 
 class Learn2LearnANIL(Learn2LearnLoop, ANIL):
-    def learner(self) -> nn.Module:
+    def learner(self: Any) -> nn.Module:
         return l2l.algorithms.MAML(self.model.head, lr=self.inner_lr, first_order=self.first_order).clone()
 
-    def run(self, learner: nn.Module, x: Tensor) -> Tensor:
+    def run(self: Any, learner: nn.Module, x: Tensor) -> Tensor:
         return learner(self.model.body(x))
 
 
@@ -81,7 +81,8 @@ class Learn2LearnReptile(Reptile):
     """learn2learn has no Reptile class; as in its examples, plain torch.optim on clones of the module."""
 
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        learners = [l2l.clone_module(self.model) for _ in support.x]
+        with torch.enable_grad():
+            learners = [l2l.clone_module(self.model) for _ in support.x]
         for learner in learners:
             l2l.detach_module(learner, keep_requires_grad=True)
         optimizers = [self.optimizer(learner) for learner in learners]

@@ -18,9 +18,10 @@ ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
 class Reptile(GradientBased):
     """Reptile (Nichol, Achiam, Schulman 2018, arXiv 1803.02999): move the initialisation towards where plain training on a task ends.
 
-    slow <- slow + outer_lr * mean(fast - slow), fast being slow after `adaptation_steps` minibatch steps on the support set.
-    Written as the outer loss 1/2 |slow - constant(fast)|^2, whose gradient is slow - fast: under SGD that *is* the update above (the paper
-    anneals its outer_lr from 1 to 0), and any other outer optimizer, or several devices, work unchanged. meta_batch_size=1 is the serial form.
+    slow <- slow + outer_lr * mean(fast - slow), fast being slow after `adaptation_steps` minibatch steps on the task. Training needs no
+    query set, so these steps use all examples of a training episode; evaluation adapts on the support set alone, as everywhere.
+    Written as the outer loss 1/2 |slow - constant(fast)|^2, whose gradient is slow - fast: under SGD that *is* the update above (the
+    paper anneals its outer_lr from 1 to 0), and other outer optimizers and several devices work unchanged. meta_batch_size=1 is serial.
 
     inner_optimizer: "sgd", or "adam" with beta1 = 0 as in the authors' code (here its second moments start anew in each episode).
     inner_batch_size: support examples in one inner step, all of them if None; the examples are shuffled anew for each pass over them.
@@ -67,9 +68,10 @@ class Reptile(GradientBased):
             yield Examples(support.x[:, rows], support.y[:, rows])
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
-        fast = self.adapt(episodes.support)
+        (support_x, support_y), (query_x, query_y) = episodes
+        fast = self.adapt(Examples(torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)))
         slow = self.slow_weights()
-        distances = sum((weight - fast[name]).square().flatten(1).sum(1) for name, weight in slow.items()) / 2
+        distances = torch.stack([(weight - fast[name]).square().flatten(1).sum(1) for name, weight in slow.items()]).sum(0) / 2
         with torch.no_grad():
-            predictions = self.predict(fast, episodes.query.x)
+            predictions = self.predict(fast, query_x)
         return distances, predictions

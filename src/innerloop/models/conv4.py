@@ -25,16 +25,21 @@ class Conv4(nn.Module):
     """
 
     def __init__(
-        self, input_shape: Sequence[int], outputs: int, filters: int, norm: Literal["batch", "group", "none"], pool: Literal["max", "stride"]
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        filters: int,
+        norm: Literal["batch", "group", "none"],
+        pool: Literal["max", "stride"],
     ) -> None:
         super().__init__()
         check_count("model.filters", filters)
         check_choice("model.norm", norm, ("batch", "group", "none"))
         check_choice("model.pool", pool, ("max", "stride"))
         if len(input_shape) != 3:
-            raise InputError(f"model=conv4 takes images (channels, height, width), this task's inputs have shape {tuple(input_shape)}; use model=mlp")
+            raise InputError(f"model=conv4 takes images (channels, height, width), this task has {tuple(input_shape)}; use model=mlp")
         if pool == "max" and min(input_shape[1:]) < 16:
-            raise InputError(f"model.pool=max halves the image four times and {tuple(input_shape)} is too small for it; use model.pool=stride")
+            raise InputError(f"model.pool=max halves an image four times and {tuple(input_shape)} is too small; use model.pool=stride")
         channels = [input_shape[0], filters, filters, filters, filters]
         blocks = [self._block(i, o, norm, pool) for i, o in zip(channels, channels[1:], strict=False)]
         self.body = nn.Sequential(*blocks, nn.Flatten())
@@ -44,11 +49,9 @@ class Conv4(nn.Module):
 
     @staticmethod
     def _block(inputs: int, outputs: int, norm: str, pool: str) -> nn.Sequential:
-        # no bias under batch norm: it is subtracted again, and Adam in an inner loop would turn the rounding of its zero gradient into steps
+        # no bias under batch norm, which subtracts it again; Adam in an inner loop would turn the rounding of its gradient into steps
         convolution = nn.Conv2d(inputs, outputs, 3, stride=2 if pool == "stride" else 1, padding=1, bias=norm != "batch")
-        return nn.Sequential(
-            convolution, normalisation(norm, outputs), nn.ReLU(), nn.MaxPool2d(2) if pool == "max" else nn.Identity()
-        )
+        return nn.Sequential(convolution, normalisation(norm, outputs), nn.ReLU(), nn.MaxPool2d(2) if pool == "max" else nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x))

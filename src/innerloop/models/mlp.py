@@ -17,9 +17,7 @@ class MLP(nn.Module):
     x (n, *input_shape) -> (n, outputs). The default, 40-40 ReLU, is the sinusoid network of MAML.
     """
 
-    def __init__(
-        self, input_shape: Sequence[int], outputs: int, hidden: Sequence[int], activation: Literal["relu", "tanh"]
-    ) -> None:
+    def __init__(self, input_shape: Sequence[int], outputs: int, hidden: Sequence[int], activation: Literal["relu", "tanh"]) -> None:
         super().__init__()
         check_choice("model.activation", activation, tuple(ACTIVATIONS))
         for width in hidden:

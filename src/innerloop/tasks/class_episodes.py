@@ -24,7 +24,9 @@ class ClassEpisodes:
         quarter_turns: Sequence[int] | None = None,
     ) -> None:  # fmt: skip
         if ways > len(members):
-            raise InputError(f"task.ways={ways} asks for more classes than the {len(members)} there are; lower task.ways (or task.train_ways)")
+            raise InputError(
+                f"task.ways={ways} asks for more than the {len(members)} classes there are; lower task.ways (or task.train_ways)"
+            )
         smallest = min(range(len(members)), key=lambda c: len(members[c]))
         if shots + queries > len(members[smallest]):
             raise InputError(

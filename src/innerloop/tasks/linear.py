@@ -24,12 +24,11 @@ class Linear(Tasks):
     ways = None
 
     def __init__(self, slope: Sequence[float], intercept: Sequence[float], x: Sequence[float], shots: int, queries: int) -> None:
-        check_range("task.slope", slope)
-        check_range("task.intercept", intercept)
-        check_range("task.x", x)
         check_count("task.shots", shots)
         check_count("task.queries", queries)
-        self.slope, self.intercept, self.x = slope, intercept, x
+        self.slope = check_range("task.slope", slope)
+        self.intercept = check_range("task.intercept", intercept)
+        self.x = check_range("task.x", x)
         self.shots, self.queries = shots, queries
 
     def distribution(self, split: Split) -> TaskDistribution:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 from PIL import Image
 
 from innerloop.config import InputError

@@ -24,12 +24,11 @@ class Sinusoid(Tasks):
     ways = None
 
     def __init__(self, amplitude: Sequence[float], phase: Sequence[float], x: Sequence[float], shots: int, queries: int) -> None:
-        check_range("task.amplitude", amplitude)
-        check_range("task.phase", phase)
-        check_range("task.x", x)
         check_count("task.shots", shots)
         check_count("task.queries", queries)
-        self.amplitude, self.phase, self.x = amplitude, phase, x
+        self.amplitude = check_range("task.amplitude", amplitude)
+        self.phase = check_range("task.phase", phase)
+        self.x = check_range("task.x", x)
         self.shots, self.queries = shots, queries
 
     def distribution(self, split: Split) -> TaskDistribution:

@@ -1,0 +1,37 @@
+# `make demo` and `make test` do all their own set-up, in .venv. PYTHON=python3.12 chooses another interpreter (3.11 or 3.12).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all check install requirements clean
+
+demo: install
+	$(BIN)/python scripts/demo.py
+
+test: install check
+	$(BIN)/python -m pytest -n 2
+
+test-all: install check
+	$(BIN)/python -m pytest -n 2 -m ""
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: .venv/installed
+
+# uv, because it can pass learn2learn's build setting on and replace its outdated requirements (pyproject.toml, [tool.uv])
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo 'innerloop needs Python 3.11 or 3.12; name one: make PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .
+	touch $@
+
+# new pins of everything, for all platforms
+requirements: install
+	$(BIN)/uv pip compile --quiet --upgrade --all-extras --universal --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

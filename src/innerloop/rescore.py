@@ -1,0 +1,46 @@
+"""Scoring a finished run again, as it was or under other conditions."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from innerloop.config import InputError, register
+from innerloop.experiment import build_trainer, load_checkpoint, load_config, test
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def rescore(run: Path, overrides: list[str]) -> tuple[dict[str, Any], Path]:
+    """Tests the run's best checkpoint under its own configuration with `overrides` on top: values (task.shots=1) or groups (task=glyphs).
+
+    Returns the results and the file below RUN/evaluations that holds them. Raises InputError for a bad run or override, and when the
+    checkpoint does not fit (another number of ways under a model with a head for each way).
+    """
+    cfg = override(load_config(run), overrides)
+    built = load_checkpoint(cfg, run)
+    path = run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained") + ".json")
+    return test(built, build_trainer(cfg, training=False), path, train_seconds=None), path
+
+
+def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """The configuration with values replaced, and whole groups by their choice under conf/."""
+    register()
+    OmegaConf.set_struct(cfg, True)
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not equals:
+            raise InputError(f"override '{text}' has no '='; write key=value, as for train.py")
+        try:
+            if (CONF / key).is_dir():
+                with initialize_config_dir(str(CONF), version_base="1.3"):
+                    cfg[key] = compose("train", overrides=[text])[key]
+            else:
+                cfg.merge_with_dotlist([text])
+        except (OmegaConfBaseException, HydraException) as error:
+            raise InputError(f"override '{text}' does not fit the run: {' '.join(str(error).split())}") from error
+    return cfg

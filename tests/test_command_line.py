@@ -1,0 +1,182 @@
+"""What a user types and reads: train.py, sweeps, innerloop eval and table, and one clear sentence for each kind of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from innerloop.config import InputError
+from innerloop.experiment import load_run, run
+from innerloop.rescore import rescore
+from tests.conftest import ROOT, TINY, compose_run
+
+ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default", "COLUMNS": "200"}
+
+
+def call(*arguments, code=0, cwd=ROOT):
+    """Runs python with these arguments; returns what it printed. No run may print a warning or, for bad input, a traceback."""
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A tiny run made as a user makes it."""
+    directory = tmp_path_factory.mktemp("finished") / "run"
+    stdout, stderr = call("train.py", *TINY, f"hydra.run.dir={directory}")
+    return directory, stdout, stderr
+
+
+def test_run_prints_a_table_and_writes_results(finished):
+    directory, stdout, stderr = finished
+    assert "maml on sinusoid, 4 test episodes" in stdout
+    assert str(directory / "results.json") in stdout
+    assert stderr == ""
+    results = json.loads((directory / "results.json").read_text())
+    keys = "metric value ci95 episodes curve transductive seed algo task engine ways shots queries outer_steps train_seconds"
+    keys += " tasks_per_second eval_seconds peak_memory_mb command commit versions hardware config"
+    assert set(keys.split()) <= set(results)
+    assert (results["algo"], results["task"], results["engine"], results["metric"]) == ("maml", "sinusoid", "vmap", "mse")
+    assert results["command"].startswith("train.py outer_steps=2 ")
+    assert [point["step"] for point in results["curve"]] == [0, 1, 2]
+    assert results["transductive"] is False  # an mlp has no batch statistics
+    assert (directory / "checkpoints" / "best.ckpt").is_file() and (directory / "csv" / "metrics.csv").is_file()
+    assert list((directory / "tensorboard").glob("events*"))
+
+
+def test_help_lists_groups_and_choices_without_torch():
+    stdout, _ = call("train.py", "--help")
+    for line in ("algo: anil, fomaml, joint, maml, metasgd, protonet, reptile, scratch", "engine: learn2learn, loop, vmap"):
+        assert line in stdout
+    probe = "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
+    probe += "finally: print('LOADED', [m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
+    assert "LOADED []" in call("-c", probe)[0]
+
+
+def test_same_seed_gives_the_same_results_and_another_seed_does_not(tmp_path):
+    def timeless(seed, name):
+        results = run(compose_run(*TINY, f"seed={seed}", "task=glyphs", "task.queries=2"), tmp_path / name)
+        assert json.loads((tmp_path / name / "results.json").read_text()) == results
+        return {k: v for k, v in results.items() if k not in ("train_seconds", "eval_seconds", "tasks_per_second", "peak_memory_mb")}
+
+    first = timeless(0, "a")
+    assert first == timeless(0, "b")
+    assert first["curve"] != timeless(1, "c")["curve"]
+
+
+def test_sweep_ends_with_one_table_and_survives_a_job_that_fails(tmp_path):
+    stdout, stderr = call("train.py", "-m", *TINY, "algo=maml,reptile", "algo.inner_lr=0.01,-1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", code=1)
+    assert "4 finished, 4 failed" in stdout
+    assert "mean ± std over seeds" in stdout and "(n=2)" in stdout
+    assert stderr.count("Error: algo.inner_lr must be a number > 0, got -1") == 4
+    again, _ = call("-m", "innerloop", "table", str(tmp_path))
+    assert again.strip() in stdout
+
+
+def test_eval_scores_a_finished_run_again(finished):
+    directory = finished[0]
+    trained = json.loads((directory / "results.json").read_text())
+    stdout, stderr = call("-m", "innerloop", "eval", str(directory))
+    assert stderr == ""
+    again = json.loads((directory / "evaluations" / "as_trained.json").read_text())
+    assert again["curve"] == trained["curve"] and again["outer_steps"] == 2
+    assert "evaluations/as_trained.json" in stdout
+    other, path = rescore(directory, ["task=linear", "task.slope=[1,2]", "eval_adaptation_steps=5"])
+    assert other["task"] == "linear" and other["config"]["task"]["slope"] == [1, 2] and len(other["curve"]) == 6
+    assert json.loads(path.read_text()) == other
+    assert json.loads((directory / "results.json").read_text()) == trained
+
+
+def test_load_run_gives_the_trained_weights(finished):
+    directory = finished[0]
+    loaded = load_run(directory)
+    weights = torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(weights[name], value) for name, value in loaded.learner.state_dict().items())
+    assert not loaded.learner.training
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["algo.inner_lr=0"], "algo.inner_lr must be a number > 0, got 0"),
+        (["algo.inner_lr=fast"], "algo.inner_lr must be a number > 0, got 'fast'"),
+        (["algo.adaptation_steps=-1"], "algo.adaptation_steps must be a whole number >= 0, got -1"),
+        (["eval_adaptation_steps=-1"], "eval_adaptation_steps must be a whole number >= 0, got -1"),
+        (["task=glyphs", "task.ways=4000"], "task.ways=4000 asks for more than the"),
+        (["task=glyphs", "task.shots=10", "task.queries=11"], "has 20 images but an episode needs shots + queries = 21; lower"),
+        (["algo=protonet"], "algo=protonet classifies, and this task is regression"),
+        (["model=conv4"], "model=conv4 takes images"),
+        (["algo=protonet", "task=glyphs", "engine=learn2learn"], "engine=learn2learn runs maml, fomaml, anil, metasgd, reptile, not"),
+        (["task=omniglot", "task.root=NOWHERE", "task.split=random"], "task.split must be one of vinyals, maml, reptile, got 'random'"),
+        (["algo=reptile", "algo.inner_optimizer=lbfgs"], "algo.inner_optimizer must be one of sgd, adam, got 'lbfgs'"),
+        (["model.activation=gelu"], "model.activation must be one of relu, tanh, got 'gelu'"),
+        (["threads=0"], "threads must be a whole number >= 1, got 0"),
+    ],
+)
+def test_bad_values_are_refused_in_one_sentence(overrides, sentence, tmp_path):
+    with pytest.raises(InputError) as refused:
+        run(compose_run(*TINY, *overrides), tmp_path)
+    assert sentence in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_refusal_is_one_line_on_stderr_with_exit_code_1(tmp_path):
+    stdout, stderr = call("train.py", *TINY, "algo.inner_lr=-0.1", f"hydra.run.dir={tmp_path}", code=1)
+    assert (stdout, stderr) == ("", "Error: algo.inner_lr must be a number > 0, got -0.1\n")
+    stdout, stderr = call("-m", "innerloop", "table", str(tmp_path), code=1)
+    assert (stdout, stderr.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("algo=mmal", "Could not find 'algo/mmal'"),
+        ("algo.inner_lrr=1", "Could not override 'algo.inner_lrr'"),
+        ("seed=zero", "Value 'zero' of type 'str' could not be converted to Integer"),
+    ],
+)
+def test_hydra_refuses_unknown_names_and_wrong_types(argument, sentence):
+    assert sentence in call("train.py", argument, code=1)[1]
+
+
+def test_divergence_names_step_and_rates_and_keeps_the_last_good_checkpoint(tmp_path):
+    overrides = [*TINY, "outer_steps=200", "val_every=1", "algo.inner_lr=1000", "algo.adaptation_steps=5", "optimizer.lr=1000"]
+    with pytest.raises(InputError) as refused:
+        run(compose_run(*overrides, "eval_adaptation_steps=0"), tmp_path)
+    assert "at outer step" in str(refused.value)
+    assert "algo.inner_lr=1000 and optimizer.lr=1000; lower one of them" in str(refused.value)
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    assert str(best) in str(refused.value)
+    assert all(weight.isfinite().all() for weight in torch.load(best, weights_only=True)["state_dict"].values())
+
+
+def test_output_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to the output directory .*; set hydra.run.dir to another one"):
+        run(compose_run(*TINY), tmp_path / "file" / "run")
+
+
+def test_bad_checkpoints_and_runs(finished, tmp_path):
+    directory = finished[0]
+    with pytest.raises(InputError, match="is of another architecture than this configuration"):
+        rescore(directory, ["model.hidden=[7]"])
+    with pytest.raises(InputError, match="override 'task.shotz=1' does not fit the run"):
+        rescore(directory, ["task.shotz=1"])
+    with pytest.raises(InputError, match="override 'task=nothing' does not fit the run"):
+        rescore(directory, ["task=nothing"])
+    with pytest.raises(InputError, match="has no config.yaml"):
+        load_run(tmp_path)
+    copy = tmp_path / "copy"
+    (copy / "checkpoints").mkdir(parents=True)
+    (copy / "config.yaml").write_bytes((directory / "config.yaml").read_bytes())
+    with pytest.raises(InputError, match="there is no checkpoint .*best.ckpt"):
+        load_run(copy)
+    whole = (directory / "checkpoints" / "best.ckpt").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
+        (copy / "checkpoints" / "best.ckpt").write_bytes(damaged)
+        with pytest.raises(InputError, match="best.ckpt is damaged"):
+            load_run(copy)

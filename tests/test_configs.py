@@ -1,0 +1,89 @@
+"""Every YAML in conf/ composes, names all arguments of what it builds, and trains for one batch."""
+
+import inspect
+import json
+
+import pytest
+from hydra.utils import get_object
+
+from innerloop.config import InputError
+from innerloop.experiment import run
+from tests.conftest import OMNIGLOT, ROOT, TINY, compose_run
+
+# what experiment.py passes to a target besides its YAML
+PASSED = {"model", "objective", "engine", "input_shape", "outputs", "callbacks", "logger", "params", "optimizer"}
+CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
+NEEDS = {  # what a choice makes no sense without
+    "algo=protonet": ["task=glyphs"],
+    "model=conv4": ["task=glyphs"],
+    "task=omniglot": [f"task.root={OMNIGLOT}"],
+    "trainer=ddp": ["trainer.accelerator=cpu", "trainer.devices=1"],
+}
+
+
+def needs(choice):
+    if "omniglot" in choice:
+        if not OMNIGLOT.is_dir():
+            pytest.skip(f"no Omniglot at {OMNIGLOT}")
+        return [f"task.root={OMNIGLOT}"]
+    return NEEDS.get(choice, [])
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from targets(value)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_yaml_names_the_arguments_of_its_target(choice):
+    cfg = compose_run(choice, *needs(choice))
+    built = list(targets({key: cfg._get_node(key) and to_plain(cfg, key) for key in cfg}))
+    assert built
+    for node in built:
+        target, given = get_object(node["_target_"]), set(node) - {"_target_"}
+        arguments = {name for name, p in inspect.signature(target).parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        open_ended = any(p.kind == p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+        assert open_ended or given <= arguments, f"{node['_target_']} does not take {given - arguments}"
+        if node["_target_"].startswith("innerloop.") and not open_ended:
+            assert given == arguments - PASSED, f"{choice} leaves out {arguments - PASSED - given}"
+
+
+def to_plain(cfg, key):
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key]
+
+
+@pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice != "trainer=gpu"])
+def test_yaml_trains_for_one_batch_and_is_tested(choice, tmp_path):
+    run(compose_run(choice, *needs(choice), *TINY), tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["episodes"] >= 2
+    assert results["curve"][-1]["value"] == results["value"]
+    assert results["config"]["outer_steps"] == 2
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop", "learn2learn"])
+@pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "reptile"])
+def test_a_run_gives_the_same_numbers_on_every_engine(algo, engine, tmp_path):
+    cfg = [compose_run(f"algo={algo}", f"engine={e}", *TINY, "outer_steps=5", "test_episodes=10") for e in ("loop", engine)]
+    expected, results = (run(c, tmp_path / str(i)) for i, c in enumerate(cfg))
+    assert results["engine"] == engine
+    assert [p["value"] for p in results["curve"]] == pytest.approx([p["value"] for p in expected["curve"]], rel=1e-4)
+
+
+def test_gpu_where_none_is_says_so(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match="trainer.accelerator=gpu .*try trainer=cpu"):
+        run(compose_run("trainer=gpu", *TINY), tmp_path)
+
+
+def test_restore_of_the_default_bar():
+    """The other tests run without it."""
+    assert "progress" not in compose_run().callbacks
