@@ -84,10 +84,11 @@ def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
 
 
 def quieten_lightning() -> None:
-    """Keeps Lightning's notices (devices found, tips) off the screen, and two warnings that a user can do nothing about."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    """Keeps Lightning's notices (devices found, tips) off the screen, and warnings that a user can do nothing about."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # episodes are cheap to draw
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # short runs are fine
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
 
 
@@ -97,7 +98,8 @@ def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
     Returns what results.json holds. Raises InputError for bad input.
     """
     output_dir = prepare_directory(output_dir)
-    cfg = with_output_dir(cfg, str(output_dir))
+    check_count("val_every", cfg.val_every)
+    cfg = OmegaConf.merge(with_output_dir(cfg, str(output_dir)), {"val_every": min(cfg.val_every, max(cfg.outer_steps, 1))})
     built = build_run(cfg)
     trainer = build_trainer(cfg)
     OmegaConf.save(with_output_dir(cfg, None), output_dir / "config.yaml")

@@ -5,12 +5,13 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from innerloop.config import InputError
 from innerloop.experiment import run
 from innerloop.sweep import ERROR_FILE
-from innerloop.table import results_table, show
+from innerloop.table import Results, results_table, show
 
 
 def run_job(cfg: DictConfig) -> float:
@@ -29,6 +30,12 @@ def run_job(cfg: DictConfig) -> float:
             raise SystemExit(1) from None
         (output_dir / ERROR_FILE).write_text(f"{error}\n")
         return float("nan")
+    report(results, output_dir)
+    return float("nan") if results["value"] is None else results["value"]
+
+
+@rank_zero_only
+def report(results: Results, output_dir: Path) -> None:
+    """What a run ends with on the terminal."""
     show(results_table(results))
     print(f"results: {output_dir / 'results.json'}")
-    return float("nan") if results["value"] is None else results["value"]

@@ -78,6 +78,7 @@ class MetaLearner(LightningModule):
         self.episode_scores.reset()
         metric = self.algorithm.objective.metric
         mean, ci95 = mean_ci95(curve.scores[:, -1])
-        self.log_dict({f"{split}/loss": curve.losses[:, -1].mean(), f"{split}/{metric}_ci95": ci95})
-        self.log(f"{split}/{metric}", mean, prog_bar=True)
+        summary = {f"{split}/loss": curve.losses[:, -1].mean().item(), f"{split}/{metric}": mean, f"{split}/{metric}_ci95": ci95}
+        for name, value in summary.items():
+            self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
         return curve

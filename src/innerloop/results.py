@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from innerloop.evaluation import Curve, mean_ci95, uses_batch_statistics
@@ -68,6 +69,7 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+@rank_zero_only
 def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
