@@ -1,5 +1,6 @@
 """Trains MAML and its two baselines on sinusoids, then shows how each adapts to one that it has not seen. About a minute on a laptop."""
 
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ def main() -> None:
     register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         configs = {algo: compose("train", overrides=[f"algo={algo}"]) for algo in ALGORITHMS}
+    shutil.rmtree(OUTPUT, ignore_errors=True)  # of an earlier demo
     curves = {}
     for algo, cfg in configs.items():
         print(f"{ALGORITHMS[algo]}: {'evaluated as it is' if algo == 'scratch' else f'{cfg.outer_steps} outer steps'}")

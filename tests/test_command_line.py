@@ -42,7 +42,7 @@ def test_run_prints_a_table_and_writes_results(finished):
     keys += " tasks_per_second eval_seconds peak_memory_mb command commit versions hardware config"
     assert set(keys.split()) <= set(results)
     assert (results["algo"], results["task"], results["engine"], results["metric"]) == ("maml", "sinusoid", "vmap", "mse")
-    assert results["command"].startswith("train.py outer_steps=2 ")
+    assert results["command"].startswith("python train.py outer_steps=2 ")
     assert [point["step"] for point in results["curve"]] == [0, 1, 2]
     assert results["transductive"] is False  # an mlp has no batch statistics
     assert (directory / "checkpoints" / "best.ckpt").is_file() and (directory / "csv" / "metrics.csv").is_file()
@@ -70,7 +70,9 @@ def test_same_seed_gives_the_same_results_and_another_seed_does_not(tmp_path):
 
 
 def test_sweep_ends_with_one_table_and_survives_a_job_that_fails(tmp_path):
-    stdout, stderr = call("train.py", "-m", *TINY, "algo=maml,reptile", "algo.inner_lr=0.01,-1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", code=1)
+    stdout, stderr = call(
+        "train.py", "-m", *TINY, "algo=maml,reptile", "algo.inner_lr=0.01,-1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", code=1
+    )
     assert "4 finished, 4 failed" in stdout
     assert "mean ± std over seeds" in stdout and "(n=2)" in stdout
     assert stderr.count("Error: algo.inner_lr must be a number > 0, got -1") == 4
@@ -115,6 +117,16 @@ def test_load_run_gives_the_trained_weights(finished):
         (["task=omniglot", "task.root=NOWHERE", "task.split=random"], "task.split must be one of vinyals, maml, reptile, got 'random'"),
         (["algo=reptile", "algo.inner_optimizer=lbfgs"], "algo.inner_optimizer must be one of sgd, adam, got 'lbfgs'"),
         (["model.activation=gelu"], "model.activation must be one of relu, tanh, got 'gelu'"),
+        (["algo.first_order=no"], "algo.first_order must be true or false, got 'no'"),
+        (["seed=-1"], "seed must be a whole number >= 0 and <= 4294967295, got -1"),
+        (["seed=4294967296"], "seed must be a whole number >= 0 and <= 4294967295, got 4294967296"),
+        (["outer_steps=7", "val_every=5"], "outer_steps=7 is no multiple of val_every=5, so its last steps would never be validated"),
+        (["task=glyphs", "task.train_ways=3"], "task.train_ways=3 differs from task.ways=5, but MAML has one output for each way"),
+        (["model.hidden=40"], "innerloop.models.mlp.MLP refuses its arguments"),
+        (["optimizer.lr=-1"], "torch.optim.Adam refuses its arguments: Invalid learning rate: -1"),
+        (["trainer.precision=half"], "lightning.Trainer refuses its arguments"),
+        (["trainer.devices=many"], "lightning.Trainer refuses its arguments"),
+        (["+trainer.strategy=ddp_fork"], "trainer.strategy=ddp_fork cannot bring results back to this process"),
         (["threads=0"], "threads must be a whole number >= 1, got 0"),
     ],
 )
@@ -154,10 +166,21 @@ def test_divergence_names_step_and_rates_and_keeps_the_last_good_checkpoint(tmp_
     assert all(weight.isfinite().all() for weight in torch.load(best, weights_only=True)["state_dict"].values())
 
 
-def test_output_directory_that_cannot_be_written(tmp_path):
+@pytest.mark.parametrize("sweep", [False, True])
+def test_output_directory_that_cannot_be_written(tmp_path, sweep):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to the output directory .*; set hydra.run.dir to another one"):
-        run(compose_run(*TINY), tmp_path / "file" / "run")
+    where = ["-m", f"hydra.sweep.dir={tmp_path}/file/run"] if sweep else [f"hydra.run.dir={tmp_path}/file/run"]
+    stdout, stderr = call("train.py", *where, *TINY, code=1)
+    assert stdout == ""
+    assert stderr.startswith("Error: cannot write to the output directory ") and stderr.count("\n") == 1
+
+
+def test_a_directory_that_holds_a_run_is_refused(finished):
+    directory = finished[0]
+    before = (directory / "results.json").read_bytes()
+    with pytest.raises(InputError, match="already holds a run .results.json.; delete it or set hydra.run.dir"):
+        run(compose_run(*TINY), directory)
+    assert (directory / "results.json").read_bytes() == before
 
 
 def test_bad_checkpoints_and_runs(finished, tmp_path):
@@ -168,6 +191,8 @@ def test_bad_checkpoints_and_runs(finished, tmp_path):
         rescore(directory, ["task.shotz=1"])
     with pytest.raises(InputError, match="override 'task=nothing' does not fit the run"):
         rescore(directory, ["task=nothing"])
+    with pytest.raises(InputError, match="does not fit the run"):
+        rescore(directory, ["task.slope=[1,"])
     with pytest.raises(InputError, match="has no config.yaml"):
         load_run(tmp_path)
     copy = tmp_path / "copy"

@@ -4,14 +4,16 @@ import inspect
 import json
 
 import pytest
+import torch
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from innerloop.config import InputError
-from innerloop.experiment import run
+from innerloop.experiment import build_run, load_run, run
 from tests.conftest import OMNIGLOT, ROOT, TINY, compose_run
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {"model", "objective", "engine", "input_shape", "outputs", "callbacks", "logger", "params", "optimizer"}
+PASSED = {"model", "objective", "engine", "input_shape", "outputs"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],
@@ -39,7 +41,7 @@ def targets(node):
 @pytest.mark.parametrize("choice", CHOICES)
 def test_yaml_names_the_arguments_of_its_target(choice):
     cfg = compose_run(choice, *needs(choice))
-    built = list(targets({key: cfg._get_node(key) and to_plain(cfg, key) for key in cfg}))
+    built = list(targets(OmegaConf.to_container(cfg)))
     assert built
     for node in built:
         target, given = get_object(node["_target_"]), set(node) - {"_target_"}
@@ -48,12 +50,6 @@ def test_yaml_names_the_arguments_of_its_target(choice):
         assert open_ended or given <= arguments, f"{node['_target_']} does not take {given - arguments}"
         if node["_target_"].startswith("innerloop.") and not open_ended:
             assert given == arguments - PASSED, f"{choice} leaves out {arguments - PASSED - given}"
-
-
-def to_plain(cfg, key):
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(cfg[key]) if OmegaConf.is_config(cfg[key]) else cfg[key]
 
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in ("trainer=gpu", "trainer=ddp")])
@@ -75,14 +71,26 @@ def test_a_run_gives_the_same_numbers_on_every_engine(algo, engine, tmp_path):
 
 
 def test_gpu_where_none_is_says_so(tmp_path):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(InputError, match="trainer.accelerator=gpu .*try trainer=cpu"):
+    with pytest.raises(InputError, match="trainer.accelerator=gpu asks for a GPU and torch sees none; use trainer=cpu"):
         run(compose_run("trainer=gpu", *TINY), tmp_path)
 
 
-def test_restore_of_the_default_bar():
-    """The other tests run without it."""
-    assert "progress" not in compose_run().callbacks
+def test_mixed_precision_is_refused_where_it_would_do_nothing(tmp_path):
+    with pytest.raises(InputError, match="mixed precision has no effect under engine=vmap; use engine=loop"):
+        run(compose_run(*TINY, "trainer.precision=bf16-mixed"), tmp_path / "vmap")
+    results = [run(compose_run(*TINY, "engine=loop", f"trainer.precision={p}"), tmp_path / p) for p in ("bf16-mixed", "64-true", "32-true")]
+    mixed, double, single = (result["value"] for result in results)
+    assert mixed != single and mixed == pytest.approx(single, rel=0.1)
+    assert double != single and double == pytest.approx(single, rel=1e-3)
+
+
+def test_clipping_bounds_what_the_outer_step_sees(tmp_path):
+    """Under SGD with step 1, one outer step moves the weights by the clipped gradient."""
+    overrides = [*TINY, "outer_steps=1", "optimizer=sgd", "trainer.gradient_clip_val=0.01"]
+    run(compose_run(*overrides), tmp_path / "run")
+    trained = load_run(tmp_path / "run").learner
+    start = build_run(compose_run(*overrides)).learner
+    moved = sum((a - b).square().sum() for a, b in zip(trained.parameters(), start.parameters(), strict=True)).sqrt()
+    assert moved.item() == pytest.approx(0.01, rel=1e-2)

@@ -46,11 +46,11 @@ def test_no_episode_comes_twice_in_a_run_or_in_two_splits():
     assert len(x) == 161 == len({tuple(row.flatten().tolist()) for row in x})
 
 
-def test_keys_of_different_seeds_do_not_collide():
-    """Torch's generator ignores seed bits above 32, and numpy pads short keys with zeros; neither may make two streams one."""
-    keys = [(split, seed) for split in range(3) for seed in (0, 1, 2**32, 2**40)]
-    first = {tuple(EpisodeDataset(SINUSOID, 1, key)[0].support.x.flatten().tolist()) for key in keys}
-    assert len(first) == len(keys)
+def test_streams_of_different_splits_and_seeds_never_meet():
+    """numpy pads short keys with zeros and splits large numbers into words; neither may make two streams one."""
+    keys = [(split, seed) for split in range(3) for seed in (0, 1, 2, 2**32 - 1)]
+    drawn = [EpisodeDataset(SINUSOID, 4, key)[index].support.x for key in keys for index in range(4)]
+    assert len({tuple(x.flatten().tolist()) for x in drawn}) == len(keys) * 4
 
 
 def test_ranks_share_the_meta_batch(monkeypatch):
@@ -100,7 +100,7 @@ def test_two_lines_are_two_tasks():
     [
         ({"meta_batch_size": 0}, "meta_batch_size must be a whole number >= 1, got 0"),
         ({"outer_steps": -1}, "outer_steps must be a whole number >= 0, got -1"),
-        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": -1}, "seed must be a whole number >= 0 and <= 4294967295, got -1"),
         ({"test_episodes": 1}, "test_episodes must be a whole number >= 2, got 1"),
     ],
 )

@@ -18,10 +18,16 @@ def check_positive(name: str, value: float) -> None:
         raise InputError(f"{name} must be a number > 0, got {value!r}")
 
 
-def check_count(name: str, value: int, least: int = 1) -> None:
-    """Refuses what is not a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} must be a whole number >= {least}, got {value!r}")
+def check_count(name: str, value: int, least: int = 1, most: int | None = None) -> None:
+    """Refuses what is not a whole number from `least` to `most`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        raise InputError(f"{name} must be a whole number >= {least}{'' if most is None else f' and <= {most}'}, got {value!r}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    """Refuses what is neither true nor false (YAML takes `no` for a word here)."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} must be true or false, got {value!r}")
 
 
 def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:

@@ -40,8 +40,10 @@ class EpisodicDataModule(LightningDataModule):
         super().__init__()
         for name, value in (("meta_batch_size", meta_batch_size), ("eval_batch_size", eval_batch_size)):
             check_count(name, value)
-        for name, value in (("seed", seed), ("outer_steps", outer_steps), ("num_workers", num_workers)):
+        for name, value in (("outer_steps", outer_steps), ("num_workers", num_workers)):
             check_count(name, value, least=0)
+        # numpy splits larger seeds into two words, which would then collide with other keys
+        check_count("seed", seed, least=0, most=2**32 - 1)
         for name, value in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
             check_count(name, value, least=2)  # an interval needs a spread
         self.tasks, self.meta_batch_size, self.eval_batch_size, self.num_workers = tasks, meta_batch_size, eval_batch_size, num_workers
@@ -64,5 +66,7 @@ class EpisodicDataModule(LightningDataModule):
 
     def _loader(self, episodes: EpisodeDataset, batch_size: int) -> DataLoader[Episode]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if len(episodes) < world:
+            raise InputError(f"{len(episodes)} episodes are too few for {world} devices; raise val_episodes and test_episodes")
         share: Dataset[Episode] = episodes if world == 1 else Subset(episodes, range(rank, len(episodes), world))
         return DataLoader(share, batch_size=batch_size, num_workers=self.num_workers, persistent_workers=self.num_workers > 0)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from innerloop.config import InputError
+
 Weights = dict[str, Tensor]
 
 
@@ -23,7 +25,9 @@ class Engine(Protocol):
 
 
 def vmap(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    """All tasks at once."""
+    """All tasks at once. Raises InputError under autocast, which does not reach operations on mapped weights."""
+    if weights and torch.is_autocast_enabled(x.device.type):
+        raise InputError("mixed precision has no effect under engine=vmap; use engine=loop, or trainer.precision=bf16-true or 32-true")
 
     def forward(task_weights: Weights, task_x: Tensor) -> Tensor:
         return functional_call(model, task_weights, (task_x,))

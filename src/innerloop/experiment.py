@@ -3,22 +3,28 @@
 import logging
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 import torch
 from hydra.utils import get_class, instantiate
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, RunConfig, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.learner import MetaLearner
+from innerloop.output import prepare_directory
 from innerloop.results import write_results
 from innerloop.tasks.base import Tasks
+
+ALL_THREADS = torch.get_num_threads()
 
 
 class Run(NamedTuple):
@@ -29,12 +35,52 @@ class Run(NamedTuple):
     learner: MetaLearner
 
 
-def build(node: DictConfig, **arguments: Any) -> Any:
-    """Calls the `_target_` of a config node with its keys and `arguments`, which are passed as they are.
+def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
+    """Trains, selects the checkpoint with the best validation loss, tests it and writes results.json into `output_dir`.
 
-    Hydra's instantiate would copy arguments into the config, and wrap the errors of constructors.
+    Returns what results.json holds. Raises InputError for bad input, also if `output_dir` already holds a run.
     """
-    return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+    output_dir = prepare_directory(output_dir)
+    cfg = OmegaConf.merge(with_output_dir(cfg, str(output_dir)), {"val_every": validation_interval(cfg)})
+    built = build_run(cfg)
+    trainer = build_trainer(cfg)
+    rank_zero_only(OmegaConf.save)(with_output_dir(cfg, None), output_dir / "config.yaml")
+    started = time.perf_counter()
+    if steps_to_train(built) > 0:
+        trainer.fit(built.learner, datamodule=built.data)
+        load_best(built.learner, trainer)
+    train_seconds = time.perf_counter() - started
+    return test(built, trainer, output_dir / "results.json", trainer.global_step, train_seconds)
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """Calls the `_target_` of a config node with its keys and `arguments`, which are passed as they are (instantiate would copy them).
+
+    Raises InputError for arguments that the target refuses.
+    """
+    call = instantiate(node, _partial_=True, _convert_="all")
+    try:
+        return call(**arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise InputError(f"{node._target_} refuses its arguments: {' '.join(str(error).split())}") from error
+
+
+def build_run(cfg: DictConfig) -> Run:
+    """Data and learner of a configuration, at their initial weights."""
+    check_count("seed", cfg.seed, least=0, most=2**32 - 1)
+    if cfg.threads is not None:
+        check_count("threads", cfg.threads)
+    torch.set_num_threads(cfg.threads or ALL_THREADS)
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    tasks = build(cfg.task)
+    data = EpisodicDataModule(
+        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers
+    )
+    algorithm = build_algorithm(cfg, tasks)
+    optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
+    return Run(cfg, data, MetaLearner(algorithm, optimizer, scheduler, cfg.eval_adaptation_steps, cfg.transductive))
 
 
 def build_algorithm(cfg: DictConfig, tasks: Tasks) -> Algorithm[Any]:
@@ -47,23 +93,13 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks) -> Algorithm[Any]:
 
         target = learn2learn_class(get_class(node._target_))
         node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
-    return build(node, model=model, objective=tasks.objective, engine=engine)
-
-
-def build_run(cfg: DictConfig) -> Run:
-    """Data and learner of a configuration, at their initial weights."""
-    if cfg.threads is not None:
-        check_count("threads", cfg.threads)
-        torch.set_num_threads(cfg.threads)
-    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    tasks = build(cfg.task)
-    data = EpisodicDataModule(
-        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers
-    )
-    optimizer = instantiate(cfg.optimizer, _partial_=True, _convert_="all")
-    scheduler = instantiate(cfg.scheduler, _partial_=True, _convert_="all")
-    learner = MetaLearner(build_algorithm(cfg, tasks), optimizer, scheduler, cfg.eval_adaptation_steps, cfg.transductive)
-    return Run(cfg, data, learner)
+    algorithm = build(node, model=model, objective=tasks.objective, engine=engine)
+    if tasks.train_ways != tasks.ways and not algorithm.any_ways:
+        raise InputError(
+            f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {node._target_.rsplit('.', 1)[-1]} has one "
+            "output for each way; make them equal or use algo=protonet"
+        )
+    return algorithm
 
 
 def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
@@ -72,15 +108,15 @@ def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
     Raises InputError for devices that are not there.
     """
     quieten_lightning()
+    if any(word in str(cfg.trainer.get("strategy")) for word in ("fork", "spawn", "notebook")):
+        raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
+    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
     callbacks = [build(node) for name, node in cfg.callbacks.items() if training or name != "checkpoint"]
     loggers = [build(node) for node in cfg.logger.values()] if training else False
     checkpoints = training and "checkpoint" in cfg.callbacks
-    try:
-        return build(cfg.trainer, callbacks=callbacks, logger=loggers, enable_checkpointing=checkpoints)
-    except MisconfigurationException as error:
-        reason = " ".join(str(error).split())
-        asked = f"trainer.accelerator={cfg.trainer.accelerator} trainer.devices={cfg.trainer.devices}"
-        raise InputError(f"{asked}: {reason}; try trainer=cpu") from error
+    # one epoch is the whole run: a second one would repeat its episodes
+    return build(cfg.trainer, callbacks=callbacks, logger=loggers, enable_checkpointing=checkpoints, max_epochs=1)
 
 
 def quieten_lightning() -> None:
@@ -92,37 +128,29 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
 
 
-def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
-    """Trains, selects the checkpoint with the best validation loss, tests it and writes results.json into `output_dir`.
-
-    Returns what results.json holds. Raises InputError for bad input.
-    """
-    output_dir = prepare_directory(output_dir)
-    check_count("val_every", cfg.val_every)
-    cfg = OmegaConf.merge(with_output_dir(cfg, str(output_dir)), {"val_every": min(cfg.val_every, max(cfg.outer_steps, 1))})
-    built = build_run(cfg)
-    trainer = build_trainer(cfg)
-    OmegaConf.save(with_output_dir(cfg, None), output_dir / "config.yaml")
-    started = time.perf_counter()
-    if outer_steps(built) > 0:
-        trainer.fit(built.learner, datamodule=built.data)
-        load_best(built.learner, trainer)
-    train_seconds = time.perf_counter() - started
-    return test(built, trainer, output_dir / "results.json", train_seconds)
-
-
-def outer_steps(run: Run) -> int:
-    """How many outer steps a run takes: none where there is nothing to learn."""
+def steps_to_train(run: Run) -> int:
+    """The outer steps that a run takes: none where there is nothing to learn."""
     return run.cfg.outer_steps if run.learner.algorithm.learns else 0
 
 
-def test(run: Run, trainer: lightning.Trainer, path: Path, train_seconds: float | None) -> dict[str, Any]:
-    """Scores the test episodes and writes the results to `path`."""
+def validation_interval(cfg: DictConfig) -> int:
+    """Outer steps between validations, at most all of them. Raises InputError where the last steps would never be validated."""
+    check_count("val_every", cfg.val_every)
+    interval = min(cfg.val_every, max(cfg.outer_steps, 1))
+    if cfg.outer_steps % interval:
+        raise InputError(
+            f"outer_steps={cfg.outer_steps} is no multiple of val_every={cfg.val_every}, so its last steps would never be validated; "
+            "change one of them"
+        )
+    return interval
+
+
+def test(run: Run, trainer: lightning.Trainer, path: Path, outer_steps: int, train_seconds: float | None) -> dict[str, Any]:
+    """Scores the test episodes and writes the results to `path`. outer_steps: how many the weights were trained for."""
     started = time.perf_counter()
     trainer.test(run.learner, datamodule=run.data, verbose=False)
     seconds = {"train_seconds": train_seconds, "eval_seconds": time.perf_counter() - started}
-    assert run.learner.curve is not None
-    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, outer_steps(run), seconds)
+    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, outer_steps, seconds)
 
 
 def load_best(learner: MetaLearner, trainer: lightning.Trainer) -> None:
@@ -158,28 +186,19 @@ def load_config(output_dir: Path) -> DictConfig:
     path = output_dir / "config.yaml"
     if not path.is_file():
         raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
-    return with_output_dir(OmegaConf.merge(RunConfig, OmegaConf.load(path)), str(output_dir))  # type: ignore[arg-type]
+    try:
+        return with_output_dir(OmegaConf.merge(RunConfig, OmegaConf.load(path)), str(output_dir))  # type: ignore[arg-type]
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
 def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
     """Builds `cfg` and takes the weights of the run in `output_dir`."""
     built = build_run(cfg)
-    if outer_steps(built) > 0:
+    if steps_to_train(built) > 0:
         load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt")
     built.learner.eval()
     return built
-
-
-def prepare_directory(path: str | Path) -> Path:
-    """Makes the output directory. Raises InputError when it cannot be written."""
-    path = Path(path).absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / ".writable").touch()
-        (path / ".writable").unlink()
-    except OSError as error:
-        raise InputError(f"cannot write to the output directory {path}: {error.strerror}; set hydra.run.dir to another one") from error
-    return path
 
 
 def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:

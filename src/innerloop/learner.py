@@ -1,6 +1,6 @@
 """The LightningModule of the outer loop."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,13 +18,13 @@ from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
 class MetaLearner(LightningModule):
     """Trains the parameters of an algorithm on the mean outer loss of a meta-batch, and evaluates it by the protocol of evaluation.py.
 
-    optimizer: parameters -> Optimizer. scheduler: Optimizer -> learning-rate scheduler, stepped once an outer step.
+    optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
     After `trainer.test`, `curve` holds losses and scores of all test episodes.
     """
 
     def __init__(
-        self, algorithm: Algorithm[Any], optimizer: Callable[[Iterable[Tensor]], Optimizer],
-        scheduler: Callable[[Optimizer], Any], eval_adaptation_steps: int, transductive: bool,
+        self, algorithm: Algorithm[Any], optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
@@ -32,10 +32,11 @@ class MetaLearner(LightningModule):
         self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
         self.episode_losses, self.episode_scores = (CatMetric(nan_strategy="disable") for _ in range(2))  # gather over devices
         self.curve: Curve | None = None
+        self._steps: list[int] = []
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.algorithm.parameters())
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"}}
+        optimizer = self.optimizer(params=self.algorithm.parameters())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer=optimizer), "interval": "step"}}
 
     def training_step(self, episodes: Episode, batch_index: int) -> Tensor:
         losses, predictions = self.algorithm(episodes)

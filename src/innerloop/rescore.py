@@ -8,9 +8,10 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from innerloop.config import InputError, register
-from innerloop.experiment import build_trainer, load_checkpoint, load_config, test
+from innerloop.experiment import build_trainer, load_checkpoint, load_config, steps_to_train, test
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -23,8 +24,8 @@ def rescore(run: Path, overrides: list[str]) -> tuple[dict[str, Any], Path]:
     """
     cfg = override(load_config(run), overrides)
     built = load_checkpoint(cfg, run)
-    path = run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained") + ".json")
-    return test(built, build_trainer(cfg, training=False), path, train_seconds=None), path
+    path = run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained")[:150] + ".json")
+    return test(built, build_trainer(cfg, training=False), path, steps_to_train(built), train_seconds=None), path
 
 
 def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -36,11 +37,13 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         if not equals:
             raise InputError(f"override '{text}' has no '='; write key=value, as for train.py")
         try:
-            if (CONF / key).is_dir():
+            if OmegaConf.is_dict(cfg.get(key)):
+                if not CONF.is_dir():
+                    raise InputError(f"override '{text}' chooses from {CONF}, which is not there; install with pip install -e .")
                 with initialize_config_dir(str(CONF), version_base="1.3"):
                     cfg[key] = compose("train", overrides=[text])[key]
             else:
                 cfg.merge_with_dotlist([text])
-        except (OmegaConfBaseException, HydraException) as error:
+        except (OmegaConfBaseException, HydraException, YAMLError) as error:
             raise InputError(f"override '{text}' does not fit the run: {' '.join(str(error).split())}") from error
     return cfg

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
@@ -41,15 +42,16 @@ def write_results(
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
         "task": type_name(cfg.task._target_),
-        "engine": cfg.engine.path.rsplit(".", 1)[-1],
+        "engine": getattr(learner.algorithm.engine, "__name__", type(learner.algorithm.engine).__name__),
         "ways": tasks.ways,
         "shots": tasks.shots,
         "queries": tasks.queries,
         "outer_steps": outer_steps,
         **seconds,
+        # training tasks over train_seconds, which includes validation
         "tasks_per_second": outer_steps * cfg.meta_batch_size / train_seconds if outer_steps and train_seconds else None,
         "peak_memory_mb": peak_memory_mb(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "commit": commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": hardware(),
@@ -84,10 +86,18 @@ def type_name(target: str) -> str:
 
 
 def peak_memory_mb() -> float:
-    """Most memory so far: of the GPU if one was used, else of this process."""
+    """Most memory so far of this process: on the GPU if one was used, else in all. Jobs of one process share it."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def command() -> str:
+    """What to type to have this again: of a job in a sweep, the job alone."""
+    if HydraConfig.initialized():
+        return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
+    program = Path(sys.argv[0]).name.replace("__main__.py", "innerloop")
+    return shlex.join([program, *sys.argv[1:]])
 
 
 def commit() -> str | None:

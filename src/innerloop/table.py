@@ -37,7 +37,7 @@ def sweep_table(directory: Path) -> Table:
 
     Raises InputError when there is no finished or failed job.
     """
-    jobs = {path.parent: json.loads(path.read_text()) for path in sorted(directory.rglob("results.json"))}
+    jobs = {path.parent: read(path) for path in sorted(directory.rglob("results.json"))}
     failed = {path.parent: path.read_text().strip() for path in sorted(directory.rglob("error.txt"))}
     if not jobs and not failed:
         raise InputError(f"there is no results.json below {directory}; give the directory of a sweep or of a run")
@@ -49,10 +49,18 @@ def sweep_table(directory: Path) -> Table:
         table.add_column(column, overflow="fold")
     for job, results in jobs.items():
         values = [cell(key, settings[job].get(key, "")) for key in keys]
-        table.add_row(name(job, directory), *values, results["metric"], *measured(results), seeds[job])
+        table.add_row(job_name(job, directory), *values, results["metric"], *measured(results), seeds[job])
     for job, error in failed.items():
-        table.add_row(name(job, directory), *["" for _ in keys], "failed", "", "", error)
+        table.add_row(job_name(job, directory), *["" for _ in keys], "failed", "", "", error)
     return table
+
+
+def read(path: Path) -> Results:
+    """Raises InputError for a damaged file."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
 
 
 def measured(point: dict[str, Any]) -> tuple[str, str]:
@@ -75,7 +83,7 @@ def is_choice(key: str) -> bool:
     return key.endswith(("._target_", "engine.path"))
 
 
-def name(job: Path, directory: Path) -> str:
+def job_name(job: Path, directory: Path) -> str:
     """The job's folder as seen from the sweep's."""
     return str(job.relative_to(directory))
 
@@ -110,7 +118,12 @@ def over_seeds(jobs: dict[Path, Results], settings: dict[Path, dict[str, Any]], 
         groups[tuple(repr(settings[job].get(key)) for key in keys)].append(job)
     spread = {}
     for group in groups.values():
-        values = [jobs[job]["value"] for job in group if jobs[job]["value"] is not None]
-        text = f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})" if len(values) > 1 else ""
-        spread.update(dict.fromkeys(group, text))
+        spread.update(dict.fromkeys(group, spread_text({jobs[job]["seed"]: jobs[job]["value"] for job in group})))
     return spread
+
+
+def spread_text(values: dict[int, float | None]) -> str:
+    """seed -> value, None if it diverged."""
+    finite = [value for value in values.values() if value is not None]
+    diverged = f", {len(values) - len(finite)} diverged" if len(finite) < len(values) else ""
+    return f"{statistics.mean(finite):.4f} ± {statistics.stdev(finite):.4f} (n={len(finite)}{diverged})" if len(finite) > 1 else ""

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from innerloop.config import check_count, check_positive
+from innerloop.config import InputError, check_count, check_positive
 from innerloop.engine import Engine, Weights
 from innerloop.episode import Episode, Examples
 from innerloop.objective import Objective
@@ -24,6 +24,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     """
 
     learns = True  # False: there is no outer loop, the algorithm is evaluated as it is
+    any_ways = False  # True: it can be trained at another number of ways than it is evaluated at
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()
@@ -60,6 +61,8 @@ class GradientBased(Algorithm[Weights]):
         check_positive("algo.inner_lr", inner_lr)
         check_count("algo.adaptation_steps", adaptation_steps, least=0)
         self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
+        if not self.slow_weights():
+            raise InputError(f"{type(self).__name__} adapts the weights '{self.adapted}', and {type(model).__name__} has none of that name")
 
     def slow_weights(self) -> dict[str, nn.Parameter]:
         """The initialisation of the fast weights, by name."""

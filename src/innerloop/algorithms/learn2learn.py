@@ -1,7 +1,8 @@
 """engine=learn2learn: the same algorithms run by learn2learn's own learners, one task after the other.
 
 The classes take the constructor arguments of ours, hold the same parameters under the same names and give the same numbers; what they
-replace is the inner loop. `Adapted` is a list of learn2learn's clones, one for each task, which the inner loop updates in place.
+replace is the inner loop. `Adapted` is a list of learn2learn's clones, one for each task, which the inner loop updates in place: use
+an item of `trajectory` before asking for the next.
 (learn2learn: Arnold et al. 2020, arXiv 2008.12284.)
 """
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from innerloop.algorithms.base import GradientBased
+from innerloop.config import check_flag
 from innerloop.engine import Engine, Weights
 from innerloop.episode import Examples
 from innerloop.objective import Objective
@@ -23,6 +24,7 @@ class MAML(GradientBased):
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool
     ) -> None:
         super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        check_flag("algo.first_order", first_order)
         self.first_order = first_order
 
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from innerloop.algorithms.base import GradientBased
+from innerloop.config import check_flag
 from innerloop.engine import Engine, Weights
 from innerloop.episode import Examples
 from innerloop.objective import Objective
@@ -22,6 +23,7 @@ class MetaSGD(GradientBased):
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool
     ) -> None:
         super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        check_flag("algo.first_order", first_order)
         self.first_order = first_order
         # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.step_sizes = nn.ParameterList(torch.full_like(weight, inner_lr) for weight in self.slow_weights().values())

@@ -17,10 +17,14 @@ class ProtoNet(Algorithm[Tensor]):
     Its model's head is dropped: the features before it are the embedding. Works at any number of ways, whatever it was trained on.
     """
 
+    any_ways = True
+
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__(model, objective, engine)
         if objective is not CLASSIFICATION:
             raise InputError("algo=protonet classifies, and this task is regression; choose a task of classes or another algo")
+        if not hasattr(model, "head"):
+            raise InputError(f"algo=protonet replaces the last layer, `head`, and {type(model).__name__} has none; name it so")
         model.head = nn.Identity()
 
     def embed(self, x: Tensor) -> Tensor:

@@ -63,11 +63,13 @@ class Reptile(GradientBased):
         examples = support.x.shape[1]
         size = min(size or examples, examples)
         generator = torch.Generator().manual_seed(0)
-        passes = [torch.randperm(examples, generator=generator) for _ in range(-(-steps * size // examples))]
-        for rows in torch.cat([*passes, torch.empty(0, dtype=torch.long)])[: steps * size].split(size):
+        order = torch.cat([torch.randperm(examples, generator=generator) for _ in range(steps * size // examples + 1)])
+        for step in range(steps):
+            rows = order[step * size : (step + 1) * size]
             yield Examples(support.x[:, rows], support.y[:, rows])
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
+        """The outer loss of each task, and predictions on its query set, which the inner loop has just been trained on too."""
         (support_x, support_y), (query_x, query_y) = episodes
         fast = self.adapt(Examples(torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)))
         slow = self.slow_weights()

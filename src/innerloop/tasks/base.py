@@ -21,13 +21,15 @@ class Tasks(ABC):
     """A family of tasks: what `task=...` builds.
 
     objective: loss and metric. input_shape: shape of one input. outputs: width of a prediction (ways, or regression targets).
-    ways: classes in an evaluation episode, None for regression. shots, queries: examples (per class) in its support and query set.
+    ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
+    shots, queries: examples (per class) in the support and query set of an evaluation episode.
     """
 
     objective: Objective
     input_shape: tuple[int, ...]
     outputs: int
-    ways: int | None
+    ways: int | None = None
+    train_ways: int | None = None
     shots: int
     queries: int
 

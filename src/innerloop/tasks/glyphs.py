@@ -64,7 +64,8 @@ class Glyphs(Tasks):
             check_count(f"task.{name}", value)
         check_count("task.ways", ways, least=2)
         check_count("task.train_ways", train_ways, least=2)
-        self.ways, self.shots, self.queries, self.outputs = ways, shots, queries, ways
+        self.outputs = self.ways = ways
+        self.train_ways, self.shots, self.queries = train_ways, shots, queries
         self._train_counts, self._eval_counts = (train_ways, train_shots, train_queries), (ways, shots, queries)
 
     def distribution(self, split: Split) -> ClassEpisodes:

@@ -21,7 +21,6 @@ class Linear(Tasks):
     objective = REGRESSION
     input_shape = (1,)
     outputs = 1
-    ways = None
 
     def __init__(self, slope: Sequence[float], intercept: Sequence[float], x: Sequence[float], shots: int, queries: int) -> None:
         check_count("task.shots", shots)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.config import InputError, check_choice, check_count
+from innerloop.config import InputError, check_choice, check_count, check_flag
 from innerloop.objective import CLASSIFICATION
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes
@@ -36,11 +36,13 @@ class Omniglot(Tasks):
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         check_choice("task.split", split, SPLITS)
+        check_flag("task.rotate_test", rotate_test)
         counts = {"ways": ways, "shots": shots, "queries": queries}
         train_counts = {"train_ways": train_ways, "train_shots": train_shots, "train_queries": train_queries}
         for name, value in (counts | train_counts).items():
             check_count(f"task.{name}", value)
-        self.outputs, self.ways, self.shots, self.queries = ways, ways, shots, queries
+        self.outputs = self.ways = ways
+        self.train_ways, self.shots, self.queries = train_ways, shots, queries
         characters = load_characters(Path(root).expanduser())
         members = _members(characters, split)
         # All three at once: a test split with too few classes should not wait for the end of training to say so.

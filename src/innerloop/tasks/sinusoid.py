@@ -21,7 +21,6 @@ class Sinusoid(Tasks):
     objective = REGRESSION
     input_shape = (1,)
     outputs = 1
-    ways = None
 
     def __init__(self, amplitude: Sequence[float], phase: Sequence[float], x: Sequence[float], shots: int, queries: int) -> None:
         check_count("task.shots", shots)

@@ -1,0 +1,77 @@
+"""Training learns, selects the best checkpoint, and gives the same on two devices as on one."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from innerloop.experiment import run
+from innerloop.rescore import rescore
+from tests.conftest import ROOT, TINY, compose_run
+from tests.test_command_line import call
+
+
+@pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", "reptile"])
+def test_a_short_training_beats_the_untrained_network(algo, tmp_path):
+    """600 steps leave every method better than adapting from scratch by far more than the interval."""
+    inner = ["algo.inner_lr=0.02", "algo.inner_optimizer=sgd", "optimizer.lr=0.5"] if algo == "reptile" else []
+    common = ["threads=1", "eval_adaptation_steps=5", "outer_steps=600", "meta_batch_size=10", "val_every=300", "test_episodes=200"]
+    trained = run(compose_run(f"algo={algo}", *inner, *common), tmp_path / "trained")
+    scratch = run(compose_run("algo=scratch", *common), tmp_path / "scratch")
+    assert scratch["outer_steps"] == 0 and trained["outer_steps"] == 600
+    assert trained["value"] < scratch["value"] - 2 * scratch["ci95"]
+
+
+def test_prototypes_learn_to_tell_new_characters_apart(tmp_path):
+    common = ["algo=protonet", "task=glyphs", "threads=1", "model.filters=16", "task.train_ways=20", "task.train_queries=5"]
+    common += ["meta_batch_size=1", "test_episodes=100", "val_every=100"]
+    before = run(compose_run(*common, "outer_steps=0"), tmp_path / "before")
+    after = run(compose_run(*common, "outer_steps=100"), tmp_path / "after")
+    assert after["value"] > before["value"] + 2 * before["ci95"]
+    assert after["value"] > 0.65  # the nearest class mean on pixels has 0.43
+
+
+def test_the_best_checkpoint_on_validation_is_the_one_tested(tmp_path):
+    """A step size that spoils the network soon after a good start, so that best and last differ."""
+    results = run(compose_run(*TINY, "outer_steps=20", "val_every=1", "optimizer.lr=0.3", "val_episodes=20"), tmp_path)
+    with open(tmp_path / "csv" / "metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    losses = {int(row["step"]) + 1: float(row["val/loss"]) for row in rows}
+    best = min(losses, key=losses.__getitem__)
+    assert len(losses) == 20 and best != 20
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best
+    assert rescore(tmp_path, [])[0]["curve"] == results["curve"]
+
+
+def test_transductive_false_changes_what_a_batch_norm_net_scores_and_is_recorded(tmp_path):
+    cfg = ["task=glyphs", "task.queries=3", *TINY, "test_episodes=10", "algo.inner_lr=0.4"]
+    shared = run(compose_run(*cfg), tmp_path / "run")
+    alone, _ = rescore(tmp_path / "run", ["transductive=false"])
+    assert (shared["transductive"], alone["transductive"]) == (True, False)
+    assert shared["curve"] != alone["curve"]
+    group = run(compose_run(*cfg, "model.norm=group"), tmp_path / "group")
+    assert group["transductive"] is False  # no batch statistics to share
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    """Shares of the meta-batch, averaged gradients, gathered scores (an odd number of episodes), and one set of files."""
+    overrides = [*TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", "trainer=ddp", "trainer.accelerator=cpu"]
+    stdout, _ = call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")
+    assert stdout.count("results: ") == 1
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    again = rescore(tmp_path / "two", ["trainer=cpu"])[0]
+    one = run(compose_run(*overrides[:-2]), tmp_path / "one")
+    assert two["episodes"] == 7
+    for results in (two, again):
+        assert [p["value"] for p in results["curve"]] == pytest.approx([p["value"] for p in one["curve"]], rel=1e-5)
+        assert results["ci95"] == pytest.approx(one["ci95"], rel=1e-5)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        [*(path.name for path in (tmp_path / "one").iterdir()), ".hydra", "evaluations"]
+    )
+
+
+def test_every_row_of_the_readme_table_is_an_experiment():
+    named = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    assert named
+    assert all(name in (ROOT / "README.md").read_text() for name in named)
