@@ -37,7 +37,7 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         if not equals:
             raise InputError(f"override '{text}' has no '='; write key=value, as for train.py")
         try:
-            if OmegaConf.is_dict(cfg.get(key)):
+            if key in cfg and OmegaConf.is_dict(cfg[key]):
                 if not CONF.is_dir():
                     raise InputError(f"override '{text}' chooses from {CONF}, which is not there; install with pip install -e .")
                 with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -69,8 +69,8 @@ def measured(point: dict[str, Any]) -> tuple[str, str]:
 
 
 def heading(key: str) -> str:
-    """ "algo._target_" -> "algo"."""
-    return key.removesuffix("._target_")
+    """The group of a choice: algo._target_ -> algo."""
+    return key.removesuffix("._target_").removesuffix(".path")
 
 
 def cell(key: str, value: Any) -> str:
