@@ -2,16 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all check install requirements clean
+.PHONY: demo test check install requirements clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
 
 test: install check
 	$(BIN)/python -m pytest -n 2
-
-test-all: install check
-	$(BIN)/python -m pytest -n 2 -m ""
 
 check: install
 	$(BIN)/ruff check .

@@ -109,7 +109,7 @@ def test_raw_pixels_neither_solve_it_nor_fail():
     ("split", "arguments", "message"),
     [
         ("train", {"train_ways": 5000}, "lower task.ways"),
-        ("val", {"ways": 5000}, "task.ways=5000 asks for more classes"),
+        ("val", {"ways": 5000}, "task.ways=5000 asks for more than the"),
         ("test", {"shots": 6}, "has 20 images but an episode needs shots \\+ queries = 21; lower task.shots"),
     ],
 )

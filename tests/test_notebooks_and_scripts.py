@@ -1,5 +1,6 @@
 """Every notebook and script runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -24,8 +25,8 @@ def test_notebook_runs_and_is_committed_without_outputs(path):
     assert printed
 
 
-@pytest.mark.slow
 def test_demo_trains_and_draws(tmp_path):
+    """And its numbers are what the README claims of them, within loose bounds."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "demo.py")], capture_output=True, text=True, cwd=tmp_path, timeout=600, env=os.environ
     )
@@ -33,4 +34,11 @@ def test_demo_trains_and_draws(tmp_path):
     assert done.stderr == ""
     for line in ("from scratch", "joint training", "MAML", "picture: outputs/demo/sinusoid.png"):
         assert line in done.stdout
+    mse = {}
+    for algo in ("scratch", "joint", "maml"):
+        curve = json.loads((tmp_path / "outputs" / "demo" / algo / "results.json").read_text())["curve"]
+        mse[algo] = {point["step"]: point["value"] for point in curve}
+    assert mse["maml"][1] < 1.0 and mse["maml"][10] < 0.5
+    assert mse["joint"][10] > 1.0 and mse["scratch"][1] > 3.0
+    assert mse["maml"][1] < mse["joint"][1] < mse["scratch"][1]
     assert (tmp_path / "outputs" / "demo" / "sinusoid.png").stat().st_size > 20_000
