@@ -41,7 +41,8 @@ def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
     Returns what results.json holds. Raises InputError for bad input, also if `output_dir` already holds a run.
     """
     output_dir = prepare_directory(output_dir)
-    cfg = OmegaConf.merge(with_output_dir(cfg, str(output_dir)), {"val_every": validation_interval(cfg)})
+    cfg = with_output_dir(cfg, str(output_dir))
+    cfg.val_every = validation_interval(cfg)
     built = build_run(cfg)
     trainer = build_trainer(cfg)
     rank_zero_only(OmegaConf.save)(with_output_dir(cfg, None), output_dir / "config.yaml")
