@@ -175,6 +175,14 @@ def test_output_directory_that_cannot_be_written(tmp_path, sweep):
     assert stderr.startswith("Error: cannot write to the output directory ") and stderr.count("\n") == 1
 
 
+def test_without_a_directory_runs_and_sweeps_get_a_stamped_one(tmp_path):
+    for arguments, folder in (([], "outputs"), (["-m", "seed=0,1"], "multirun")):
+        _, stderr = call(str(ROOT / "train.py"), *arguments, *TINY, cwd=tmp_path)
+        assert stderr == ""
+        assert len(list((tmp_path / folder).rglob("results.json"))) == (1 if folder == "outputs" else 2)
+        assert len(list((tmp_path / folder).glob("*/*"))) == 1
+
+
 def test_a_directory_that_holds_a_run_is_refused(finished):
     directory = finished[0]
     before = (directory / "results.json").read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from innerloop.config import InputError
 
@@ -35,13 +35,19 @@ class CheckOutput(Callback):
     """Refuses an output directory that cannot be written before Hydra tries, and fails with a traceback."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        refuse_unwritable(Path(config.hydra.run.dir))
+        refuse_unwritable(config.hydra.run)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        refuse_unwritable(Path(config.hydra.sweep.dir))
+        refuse_unwritable(config.hydra.sweep)
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(node: DictConfig) -> None:
+    """Checks the folder that will hold `dir`, as far as it is there and known: a ${stamp} cannot be resolved yet."""
+    directory = OmegaConf.to_container(node, resolve=False)["dir"]  # type: ignore[call-overload, index]
+    known, stamp, _ = directory.partition("${")
+    path = Path(known).absolute() if not stamp or known.endswith("/") else Path(known).absolute().parent
+    while not path.exists():
+        path = path.parent
     try:
         check_writable(path)
     except InputError as error:
