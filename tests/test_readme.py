@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 import yaml
+from hydra.utils import get_class
 
 from innerloop.experiment import run
 from tests.conftest import ROOT, TINY, compose_run
@@ -31,7 +32,8 @@ def test_files_and_pictures_it_points_to_exist():
 @pytest.mark.parametrize("command", re.findall(r"^ +(?:python )(train\.py .*?)(?: +#.*)?$", README, re.MULTILINE))
 def test_its_commands_compose(command):
     overrides = [argument for argument in shlex.split(command)[1:] if argument not in ("-m", "--help")]
-    compose_run(*(override.split(",")[0] for override in overrides))
+    cfg = compose_run(*(override.split(",")[0] for override in overrides))
+    assert all(get_class(cfg[group]._target_).__module__.startswith("innerloop.") for group in ("algo", "task", "model"))
 
 
 def test_the_new_algorithm_and_the_new_task_run(tmp_path, monkeypatch):
