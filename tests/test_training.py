@@ -15,7 +15,7 @@ from tests.test_command_line import call
 @pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", "reptile"])
 def test_a_short_training_beats_the_untrained_network(algo, tmp_path):
     """600 steps leave every method better than adapting from scratch by far more than the interval."""
-    own = ["algo.inner_lr=0.02", "optimizer.lr=0.5"] if algo == "reptile" else []
+    own = ["algo.inner_lr=0.01", "optimizer.lr=0.5"] if algo == "reptile" else []
     steps = 1 if algo == "metasgd" else 5
     common = ["threads=1", "outer_steps=600", "meta_batch_size=10", "val_every=300", "test_episodes=200", f"eval_adaptation_steps={steps}"]
     trained = run(compose_run(f"algo={algo}", *own, *common), tmp_path / "trained")
@@ -34,7 +34,7 @@ def test_prototypes_learn_to_tell_new_characters_apart(tmp_path):
 
 def test_the_best_checkpoint_on_validation_is_the_one_tested(tmp_path):
     """A step size that spoils the network soon after a good start, so that best and last differ."""
-    results = run(compose_run(*TINY, "outer_steps=20", "val_every=1", "optimizer.lr=0.3", "val_episodes=20"), tmp_path)
+    results = run(compose_run(*TINY, "outer_steps=20", "val_every=1", "optimizer.lr=0.2", "val_episodes=20"), tmp_path)
     with open(tmp_path / "csv" / "metrics.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["val/loss"]]
     losses = {int(row["step"]) + 1: float(row["val/loss"]) for row in rows}

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from innerloop.config import InputError, check_count
-from innerloop.episode import Episode
-from innerloop.tasks.base import TaskDistribution, Tasks
+from innerloop.episode import Episode, Examples
+from innerloop.tasks.base import DrawnTogether, TaskDistribution, Tasks
 
 TRAIN, VAL, TEST = range(3)
 
@@ -18,12 +18,43 @@ class EpisodeDataset(Dataset[Episode]):
 
     def __init__(self, tasks: TaskDistribution, num_episodes: int, key: Sequence[int]) -> None:
         self.tasks, self.num_episodes, self.key = tasks, num_episodes, tuple(key)
+        self._together = tasks if isinstance(tasks, DrawnTogether) else None
+        self._stream_key = np.random.SeedSequence(self.key).generate_state(2, np.uint64)
 
     def __len__(self) -> int:
         return self.num_episodes
 
     def __getitem__(self, index: int) -> Episode:
+        if self._together:
+            return Episode(*(Examples(x[0], y[0]) for x, y in self.meta_batch(range(index, index + 1))))
         return self.tasks.sample(np.random.default_rng([*self.key, index]))
+
+    def meta_batch(self, indices: range) -> Episode:
+        """The episodes `indices`, with a leading task axis."""
+        if self._together:
+            return self._together.draw(self._uniform(indices, self._together.numbers))
+        return default_collate([self[index] for index in indices])
+
+    def _uniform(self, indices: range, numbers: int) -> np.ndarray:
+        """Each episode has its own stretch of one Philox stream, which can be entered anywhere: (len(indices), numbers) in [0, 1)."""
+        stretch = -(-numbers // 4)  # the generator counts in blocks of four numbers
+        stream = np.random.Philox(key=self._stream_key).advance(indices[0] * stretch)
+        drawn = np.random.Generator(stream).random((indices[-1] - indices[0] + 1, 4 * stretch))
+        return drawn[:: indices.step, :numbers]
+
+
+class MetaBatches(Dataset[Episode]):
+    """The episodes of one rank in meta-batches of `size`; rank r of `world` has the episodes r, r + world, ..."""
+
+    def __init__(self, episodes: EpisodeDataset, size: int, rank: int, world: int) -> None:
+        self.episodes, self.size = episodes, size
+        self.share = range(rank, len(episodes), world)
+
+    def __len__(self) -> int:
+        return -(-len(self.share) // self.size)
+
+    def __getitem__(self, index: int) -> Episode:
+        return self.episodes.meta_batch(self.share[index * self.size : (index + 1) * self.size])
 
 
 class EpisodicDataModule(LightningDataModule):
@@ -68,5 +99,5 @@ class EpisodicDataModule(LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(episodes) < world:
             raise InputError(f"{len(episodes)} episodes are too few for {world} devices; raise val_episodes and test_episodes")
-        share: Dataset[Episode] = episodes if world == 1 else Subset(episodes, range(rank, len(episodes), world))
-        return DataLoader(share, batch_size=batch_size, num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
+        batches = MetaBatches(episodes, batch_size, rank, world)
+        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, persistent_workers=self.num_workers > 0)

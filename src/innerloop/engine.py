@@ -37,8 +37,8 @@ def vmap(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
 
 def loop(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
     """One task after the other: slower, and open to a debugger and to models that vmap refuses."""
-    tasks = range(len(x))
-    return torch.stack([functional_call(model, {name: weight[t] for name, weight in weights.items()}, (x[t],)) for t in tasks])
+    rows = zip(x.unbind(), *(weight.unbind() for weight in weights.values()), strict=True)  # unbind: one backward for all tasks
+    return torch.stack([functional_call(model, dict(zip(weights, row, strict=True)), (task_x,)) for task_x, *row in rows])
 
 
 def learn2learn(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A run, from its configuration to results.json. The only place that instantiates."""
 
 import logging
+import os
 import time
 import warnings
 from functools import partial
@@ -79,14 +80,18 @@ def build_run(cfg: DictConfig) -> Run:
     data = EpisodicDataModule(
         tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers
     )
-    algorithm = build_algorithm(cfg, tasks)
+    execution = build(cfg.engine)
+    algorithm = build_algorithm(cfg, tasks, execution.forward)
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
-    return Run(cfg, data, MetaLearner(algorithm, optimizer, scheduler, cfg.eval_adaptation_steps, cfg.transductive))
+    return Run(
+        cfg,
+        data,
+        MetaLearner(algorithm, execution, torch.get_num_threads(), optimizer, scheduler, cfg.eval_adaptation_steps, cfg.transductive),
+    )
 
 
-def build_algorithm(cfg: DictConfig, tasks: Tasks) -> Algorithm[Any]:
-    """Model, engine and algorithm, fitted to the shapes of the tasks."""
-    engine = instantiate(cfg.engine)
+def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
+    """Model and algorithm, fitted to the shapes of the tasks."""
     model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs)
     node = cfg.algo
     if engine is engines.learn2learn:
@@ -109,6 +114,9 @@ def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
     Raises InputError for devices that are not there.
     """
     quieten_lightning()
+    if not torch.cuda.is_available():
+        # Lightning's way of asking for GPUs opens a library anew each time, and torch's optimizers ask at every step: 0.1 to 0.25 ms
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     if any(word in str(cfg.trainer.get("strategy")) for word in ("fork", "spawn", "notebook")):
         raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():

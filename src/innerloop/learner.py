@@ -13,6 +13,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode
 from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
+from innerloop.execution import Execution, TaskShares
 
 
 class MetaLearner(LightningModule):
@@ -23,12 +24,13 @@ class MetaLearner(LightningModule):
     """
 
     def __init__(
-        self, algorithm: Algorithm[Any], optimizer: Callable[..., Optimizer],
+        self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
+        self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
         self.episode_losses, self.episode_scores = (CatMetric(nan_strategy="disable") for _ in range(2))  # gather over devices
         self.curve: Curve | None = None
@@ -39,14 +41,14 @@ class MetaLearner(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer=optimizer), "interval": "step"}}
 
     def training_step(self, episodes: Episode, batch_index: int) -> Tensor:
-        losses, predictions = self.algorithm(episodes)
-        loss = losses.mean()
+        loss, predictions = self.shares.outer_loss(episodes)
         if not torch.isfinite(loss):
             raise InputError(self._divergence(loss))
-        objective, tasks = self.algorithm.objective, len(losses)
-        self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
-        score = objective.score(predictions.detach(), episodes.query.y).mean()
-        self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
+        if (batch_index + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # self.log takes as long as a step of a small network
+            objective, tasks = self.algorithm.objective, len(predictions)
+            self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
+            score = objective.score(predictions.detach(), episodes.query.y).mean()
+            self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
         return loss
 
     def _divergence(self, loss: Tensor) -> str:
@@ -69,9 +71,13 @@ class MetaLearner(LightningModule):
         self.curve = self._summarise("test")
 
     def _evaluate(self, episodes: Episode) -> None:
-        self._steps, losses, scores = adaptation_curve(self.algorithm, episodes, self.eval_adaptation_steps, self.transductive)
-        self.episode_losses.update(losses)
-        self.episode_scores.update(scores)
+        def curve(algorithm: Algorithm[Any], share: Episode) -> Curve:
+            return adaptation_curve(algorithm, share, self.eval_adaptation_steps, self.transductive)
+
+        for steps, losses, scores in self.shares.map(curve, episodes):
+            self._steps = steps
+            self.episode_losses.update(losses)
+            self.episode_scores.update(scores)
 
     def _summarise(self, split: str) -> Curve:
         curve = Curve(self._steps, self.episode_losses.compute(), self.episode_scores.compute())

@@ -80,7 +80,7 @@ def cell(key: str, value: Any) -> str:
 
 def is_choice(key: str) -> bool:
     """Whether a key names the class or function that a group was set to."""
-    return key.endswith(("._target_", "engine.path"))
+    return key.endswith(("._target_", "engine.forward.path"))
 
 
 def job_name(job: Path, directory: Path) -> str:

@@ -18,19 +18,26 @@ class MAML(GradientBased):
     Outer loop, on the query sets:              slow <- slow - outer_lr * grad_slow mean L_query(fast(slow))
 
     The outer gradient runs through the inner steps (second order). With first_order=True the inner gradient counts as a constant.
+    checkpoint_inner: keep only the fast weights of each inner step in memory, and take the steps again for the outer gradient.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool
-    ) -> None:
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
+        checkpoint_inner: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(model, objective, engine, inner_lr, adaptation_steps)
         check_flag("algo.first_order", first_order)
-        self.first_order = first_order
+        check_flag("algo.checkpoint_inner", checkpoint_inner)
+        self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
 
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
         weights = self.initial_weights(tasks=len(support.x))
         yield weights
-        for _ in range(steps):
+
+        def step(weights: Weights) -> Weights:
             gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-            weights = {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}
+            return {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}
+
+        for _ in range(steps):
+            weights = self.inner_step(step, weights)
             yield weights

@@ -16,15 +16,17 @@ class MetaSGD(GradientBased):
     """Meta-SGD (Li et al. 2017, arXiv 1707.09835): MAML that also learns a step size for every single weight, which may turn negative.
 
     fast <- fast - step_size * grad L_support(fast), elementwise; the outer loop trains slow weights and step sizes together.
-    inner_lr: where all step sizes start.
+    inner_lr: where all step sizes start. checkpoint_inner: as in MAML.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool
-    ) -> None:
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
+        checkpoint_inner: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(model, objective, engine, inner_lr, adaptation_steps)
         check_flag("algo.first_order", first_order)
-        self.first_order = first_order
+        check_flag("algo.checkpoint_inner", checkpoint_inner)
+        self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
         # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.step_sizes = nn.ParameterList(torch.full_like(weight, inner_lr) for weight in self.slow_weights().values())
 
@@ -32,7 +34,11 @@ class MetaSGD(GradientBased):
         weights = self.initial_weights(tasks=len(support.x))
         step_sizes = dict(zip(weights, self.step_sizes, strict=True))
         yield weights
-        for _ in range(steps):
+
+        def step(weights: Weights) -> Weights:
             gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-            weights = {name: weight - step_sizes[name] * gradients[name] for name, weight in weights.items()}
+            return {name: weight - step_sizes[name] * gradients[name] for name, weight in weights.items()}
+
+        for _ in range(steps):
+            weights = self.inner_step(step, weights)
             yield weights

@@ -1,7 +1,7 @@
 """What a family of tasks is to the rest of the project."""
 
 from abc import ABC, abstractmethod
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,17 @@ class TaskDistribution(Protocol):
     """Where episodes come from. All randomness is in `rng`: the same generator state gives the same episode."""
 
     def sample(self, rng: np.random.Generator) -> Episode: ...
+
+
+@runtime_checkable
+class DrawnTogether(Protocol):
+    """Where many episodes come from at once, each from its own `numbers` uniform numbers: quicker where an episode is cheap to make."""
+
+    numbers: int
+
+    def draw(self, uniform: np.ndarray) -> Episode:
+        """uniform (tasks, numbers) in [0, 1) -> a meta-batch."""
+        ...
 
 
 class Tasks(ABC):
