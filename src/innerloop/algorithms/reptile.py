@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -62,10 +63,10 @@ class Reptile(GradientBased):
         size = self.inner_batch_size if self.training else self.eval_inner_batch_size
         examples = support.x.shape[1]
         size = min(size or examples, examples)
-        generator = torch.Generator().manual_seed(0)
-        order = torch.cat([torch.randperm(examples, generator=generator) for _ in range(steps * size // examples + 1)])
+        schedule = np.random.default_rng(0)
+        order = np.concatenate([schedule.permutation(examples) for _ in range(steps * size // examples + 1)])
         for step in range(steps):
-            rows = order[step * size : (step + 1) * size]
+            rows = torch.from_numpy(order[step * size : (step + 1) * size]).to(support.x.device)
             yield Examples(support.x[:, rows], support.y[:, rows])
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
