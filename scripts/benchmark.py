@@ -104,6 +104,8 @@ def run_workload(name: str, rounds: int, peers: bool, peak: float) -> list[dict[
                 processes["vmap: training with Lightning"] = training([], Path(folder) / "plain")
                 fast = ["engine.compile=true", "optimizer.fused=true"]
                 processes["vmap, compiled, fused Adam: training with Lightning"] = training(fast, Path(folder) / "fast")
+                fast.append("steps_at_once=10")
+                processes["the same, steps_at_once=10"] = training(fast, Path(folder) / "fastest")
             rows = rows_of(rounds_of(processes, rounds), WORKLOADS[name].tasks, about[reference]["flops"], peak)
         finally:
             for process in processes.values():

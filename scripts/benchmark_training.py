@@ -31,8 +31,7 @@ def main(cfg: DictConfig) -> None:
         started = 0.0
 
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            steps = batch_idx + 1
-            if steps < WARM_UP or (steps - WARM_UP) % BLOCK:
+            if trainer.global_step < WARM_UP or (trainer.global_step - WARM_UP) % BLOCK:
                 return
             seconds = (time.perf_counter() - self.started) / BLOCK
             print(

@@ -1,5 +1,6 @@
 """Shares, threads, compiling and checkpointing change time and memory, not numbers."""
 
+import csv
 import gc
 import logging
 
@@ -182,3 +183,34 @@ def test_evaluation_does_not_grow(tmp_path):
         del curve
         counts.append(alive())
     assert counts[-1] <= counts[0]
+
+
+@pytest.mark.parametrize("how", [[], ["engine.chunk_size=2"], ["task=glyphs", "model.filters=4", "threads=2"]], ids=str)
+def test_several_steps_at_once_are_the_same_steps(how, tmp_path):
+    """To the last bit, with the same steps in the log."""
+    rows, results = [], []
+    for several in (1, 5):
+        common = ["outer_steps=20", "val_every=10", "scheduler=cosine", "trainer.log_every_n_steps=5", f"steps_at_once={several}"]
+        results.append(run(compose_run(*TINY, *how, *common), tmp_path / str(several)))
+        with open(tmp_path / str(several) / "csv" / "metrics.csv") as file:
+            rows.append([(row["step"], row["train/loss"], row["val/loss"], row["test/loss"]) for row in csv.DictReader(file)])
+    assert rows[0] == rows[1] and len(rows[0]) == 7
+    assert results[0]["curve"] == results[1]["curve"] and results[0]["outer_steps"] == results[1]["outer_steps"] == 20
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["steps_at_once=3"], "outer_steps=2 and val_every=2 must be multiples of steps_at_once=3"),
+        (["steps_at_once=0"], "steps_at_once must be a whole number >= 1, got 0"),
+        (["steps_at_once=2", "trainer=ddp"], "steps_at_once=2 runs on one device"),
+        (["steps_at_once=2", "trainer.gradient_clip_val=1.0"], "steps_at_once=2 goes with neither trainer.gradient_clip_val nor"),
+        (
+            ["steps_at_once=2", "engine=loop", "trainer.precision=bf16-mixed"],
+            "steps_at_once=2 goes with neither trainer.gradient_clip_val nor",
+        ),
+    ],
+)
+def test_several_steps_at_once_have_their_conditions(overrides, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        run(compose_run(*TINY, *overrides), tmp_path)

@@ -61,15 +61,16 @@ class EpisodicDataModule(LightningDataModule):
     """Meta-batches of episodes. One epoch is the whole training: `outer_steps` meta-batches, no episode twice.
 
     Training episodes are keyed by the seed. Validation and test episodes are the same for every seed and algorithm.
+    steps_at_once: how many meta-batches come as one, for the learner to take them apart.
     On several devices rank r of w takes the episodes r, r + w, ... of each meta-batch.
     """
 
     def __init__(
         self, tasks: Tasks, seed: int, outer_steps: int, meta_batch_size: int, val_episodes: int, test_episodes: int,
-        eval_batch_size: int, num_workers: int,
+        eval_batch_size: int, num_workers: int, steps_at_once: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        for name, value in (("meta_batch_size", meta_batch_size), ("eval_batch_size", eval_batch_size)):
+        for name, value in (("meta_batch_size", meta_batch_size), ("eval_batch_size", eval_batch_size), ("steps_at_once", steps_at_once)):
             check_count(name, value)
         for name, value in (("outer_steps", outer_steps), ("num_workers", num_workers)):
             check_count(name, value, least=0)
@@ -78,6 +79,7 @@ class EpisodicDataModule(LightningDataModule):
         for name, value in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
             check_count(name, value, least=2)  # an interval needs a spread
         self.tasks, self.meta_batch_size, self.eval_batch_size, self.num_workers = tasks, meta_batch_size, eval_batch_size, num_workers
+        self.steps_at_once = steps_at_once
         # keys of equal length: numpy pads short ones with zeros, so that (1,) and (1, 0) would be the same
         self.train_episodes = EpisodeDataset(tasks.distribution("train"), outer_steps * meta_batch_size, (TRAIN, seed))
         self.val_episodes = EpisodeDataset(tasks.distribution("val"), val_episodes, (VAL, 0))
@@ -87,7 +89,7 @@ class EpisodicDataModule(LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if self.meta_batch_size % world:
             raise InputError(f"meta_batch_size={self.meta_batch_size} does not divide by {world} devices; make it a multiple of {world}")
-        return self._loader(self.train_episodes, self.meta_batch_size // world)
+        return self._loader(self.train_episodes, self.steps_at_once * self.meta_batch_size // world)
 
     def val_dataloader(self) -> DataLoader[Episode]:
         return self._loader(self.val_episodes, self.eval_batch_size)

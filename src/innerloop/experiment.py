@@ -78,15 +78,25 @@ def build_run(cfg: DictConfig) -> Run:
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     tasks = build(cfg.task)
     data = EpisodicDataModule(
-        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers
-    )
+        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers,
+        cfg.steps_at_once,
+    )  # fmt: skip
     execution = build(cfg.engine)
     algorithm = build_algorithm(cfg, tasks, execution.forward)
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
     return Run(
         cfg,
         data,
-        MetaLearner(algorithm, execution, torch.get_num_threads(), optimizer, scheduler, cfg.eval_adaptation_steps, cfg.transductive),
+        MetaLearner(
+            algorithm,
+            execution,
+            torch.get_num_threads(),
+            optimizer,
+            scheduler,
+            cfg.eval_adaptation_steps,
+            cfg.transductive,
+            cfg.steps_at_once,
+        ),
     )
 
 
@@ -125,7 +135,23 @@ def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
     loggers = [build(node) for node in cfg.logger.values()] if training else False
     checkpoints = training and "checkpoint" in cfg.callbacks
     # one epoch is the whole run: a second one would repeat its episodes
-    return build(cfg.trainer, callbacks=callbacks, logger=loggers, enable_checkpointing=checkpoints, max_epochs=1)
+    arguments = {"callbacks": callbacks, "logger": loggers, "enable_checkpointing": checkpoints, "max_epochs": 1}
+    if training and cfg.steps_at_once > 1:
+        arguments |= in_lightning_steps(cfg)
+    return build(cfg.trainer, **arguments)
+
+
+def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
+    """The Trainer's intervals where each of its steps is several outer steps. Raises InputError for what goes only with one."""
+    several = f"steps_at_once={cfg.steps_at_once}"
+    if cfg.outer_steps % cfg.steps_at_once or cfg.val_every % cfg.steps_at_once:
+        raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")
+    if cfg.trainer.get("strategy") or cfg.trainer.devices != 1 or cfg.trainer.get("num_nodes", 1) != 1:
+        raise InputError(f"{several} runs on one device; use steps_at_once=1 on several")
+    if cfg.trainer.gradient_clip_val is not None or "mixed" in str(cfg.trainer.precision):
+        raise InputError(f"{several} goes with neither trainer.gradient_clip_val nor mixed precision; use steps_at_once=1")
+    log_every = max(1, cfg.trainer.log_every_n_steps // cfg.steps_at_once)
+    return {"val_check_interval": cfg.val_every // cfg.steps_at_once, "log_every_n_steps": log_every}
 
 
 def quieten_lightning() -> None:

@@ -11,7 +11,7 @@ from torchmetrics import CatMetric
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, check_count
-from innerloop.episode import Episode
+from innerloop.episode import Episode, Examples
 from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
 from innerloop.execution import Execution, TaskShares
 
@@ -20,16 +20,18 @@ class MetaLearner(LightningModule):
     """Trains the parameters of an algorithm on the mean outer loss of a meta-batch, and evaluates it by the protocol of evaluation.py.
 
     optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
+    steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning.
     After `trainer.test`, `curve` holds losses and scores of all test episodes.
     """
 
     def __init__(
         self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: bool,
+        scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: bool, steps_at_once: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
+        self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
         self.episode_losses, self.episode_scores = (CatMetric(nan_strategy="disable") for _ in range(2))  # gather over devices
@@ -40,16 +42,45 @@ class MetaLearner(LightningModule):
         optimizer = self.optimizer(params=self.algorithm.parameters())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer=optimizer), "interval": "step"}}
 
-    def training_step(self, episodes: Episode, batch_index: int) -> Tensor:
+    def training_step(self, episodes: Episode, batch_index: int) -> Tensor | None:
+        if not self.automatic_optimization:
+            self._several_steps(episodes, batch_index)
+            return None
         loss, predictions = self.shares.outer_loss(episodes)
+        self._check(loss)
+        self._log_training(loss, predictions, episodes, batch_index)
+        return loss
+
+    def _several_steps(self, meta_batches: Episode, batch_index: int) -> None:
+        """What Lightning's own optimization does for one meta-batch, without its cost for each of several."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        size = len(meta_batches.support.x) // self.steps_at_once
+        for start in range(0, size * self.steps_at_once, size):
+            episodes = Episode(*(Examples(*(v[start : start + size] for v in part)) for part in meta_batches))
+            loss, predictions = self.shares.take_gradients(episodes)
+            self._check(loss)
+            optimizer.step()  # type: ignore[union-attr]
+            scheduler.step()  # type: ignore[union-attr, call-arg]
+        self._log_training(loss, predictions, episodes, batch_index)
+
+    def _check(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise InputError(self._divergence(loss))
-        if (batch_index + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # self.log takes as long as a step of a small network
-            objective, tasks = self.algorithm.objective, len(predictions)
-            self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
-            score = objective.score(predictions.detach(), episodes.query.y).mean()
-            self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
-        return loss
+
+    def _log_training(self, loss: Tensor, predictions: Tensor, episodes: Episode, batch_index: int) -> None:
+        """Only when it is going to be written: self.log takes as long as a step of a small network."""
+        if (batch_index + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        objective, tasks = self.algorithm.objective, len(predictions)
+        self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
+        score = objective.score(predictions.detach(), episodes.query.y).mean()
+        self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
+        self._log_step(self.global_step - 1)
+
+    def _log_step(self, step: int) -> None:
+        """The outer step is the x-axis of the loggers, which would count batches."""
+        if not self.automatic_optimization:
+            self.log("step", float(step), batch_size=1)
 
     def _divergence(self, loss: Tensor) -> str:
         rates = f"optimizer.lr={self.trainer.optimizers[0].param_groups[0]['lr']:g}"
@@ -88,4 +119,5 @@ class MetaLearner(LightningModule):
         summary = {f"{split}/loss": curve.losses[:, -1].mean().item(), f"{split}/{metric}": mean, f"{split}/{metric}_ci95": ci95}
         for name, value in summary.items():
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
+        self._log_step(self.global_step - (split == "val"))
         return curve
