@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install requirements clean
+.PHONY: demo test check benchmark install requirements clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
@@ -14,6 +14,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# on a quiet machine; 25 minutes. ARGS=--quick for the short one
+benchmark: install
+	$(BIN)/python scripts/benchmark.py $(ARGS)
 
 install: .venv/installed
 
