@@ -1,4 +1,4 @@
-"""innerloop beside learn2learn, higher, TorchOpt and JAX: python scripts/benchmark.py [--quick] [--workloads W1,W2] [--output FILE]
+"""innerloop beside learn2learn, higher, TorchOpt and JAX: python scripts/benchmark.py [--quick] [--workloads W1,W2] [--output FILE] [...]
 
 Each contender runs in a process of its own (benchmark_contenders.py). Before any time is taken, its outer gradient in float64 must equal
 learn2learn's to 1e-9. Then the contenders take turns, one block of steps each, round after round, so that a slow minute of the machine hits
@@ -85,12 +85,12 @@ def rows_of(taken: dict[str, list[dict[str, Any]]], tasks: int, flops: float, pe
     return rows
 
 
-def run_workload(name: str, rounds: int, peers: bool, peak: float) -> list[dict[str, Any]]:
+def run_workload(name: str, chosen: list[str], rounds: int, peak: float) -> list[dict[str, Any]]:
     """Gradients first; who is wrong is named and not timed."""
     processes, about = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for contender in contenders(name, peers):
+            for contender in chosen:
                 command = [str(ROOT / "scripts" / "benchmark_contenders.py"), name, contender, folder]
                 process = processes[contender] = Process(command, Path(folder) / f"{contender}.log")
                 about[contender] = process.read()
@@ -100,7 +100,7 @@ def run_workload(name: str, rounds: int, peers: bool, peak: float) -> list[dict[
             for contender, error in wrong.items():
                 print(f"{name}: {contender} is left out, its outer gradient is off by {error:.1e}")
                 processes.pop(contender).end()
-            if name == "W1":
+            if name == "W1" and chosen[-1].startswith("vmap, compiled"):
                 processes["vmap: training with Lightning"] = training([], Path(folder) / "plain")
                 fast = ["engine.compile=true", "optimizer.fused=true"]
                 processes["vmap, compiled, fused Adam: training with Lightning"] = training(fast, Path(folder) / "fast")
@@ -174,7 +174,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         error = "-" if row["gradient_error"] is None else f"{row['gradient_error']:.0e}"
         ratio = f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
         share = f"{100 * row['fraction_of_peak']:.1f} %"
-        lines.append(f"| {row['contender']} | {row['tasks_per_second']:,.0f} | {ratio} | {row['peak_mb']} | {share} | {error} |")
+        speed = f"{row['tasks_per_second']:,.{0 if row['tasks_per_second'] > 100 else 1}f}"
+        lines.append(f"| {row['contender']} | {speed} | {ratio} | {row['peak_mb']} | {share} | {error} |")
     return "\n".join(lines)
 
 
@@ -182,6 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="W1 and W2 without the other libraries, 3 rounds: under 3 minutes")
     parser.add_argument("--workloads", type=lambda text: text.split(","), help=f"of {', '.join(WORKLOADS)}; all if left out")
+    parser.add_argument("--contenders", type=lambda text: text.split(";"), help="only these, the first one learn2learn; separated by ;")
     parser.add_argument("--rounds", type=int, help="turns of each contender: 9, or 3 with --quick")
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
     options = parser.parse_args()
@@ -193,7 +195,7 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine(), "peak_gflops": peak, "rounds": rounds, "workloads": {}}
     print(f"{results['machine']}; peak {peak:.0f} GFLOP/s (convolution, all cores); {rounds} rounds")
     for name in names:
-        rows = run_workload(name, rounds, not options.quick, peak)
+        rows = run_workload(name, options.contenders or contenders(name, not options.quick), rounds, peak)
         results["workloads"][name] = {"about": WORKLOADS[name].about, "tasks": WORKLOADS[name].tasks, "rows": rows}
         print(f"\n**{name}**: {WORKLOADS[name].about}; {WORKLOADS[name].tasks} tasks a step\n\n{table(rows)}", flush=True)
         options.output.write_text(json.dumps(results, indent=1))

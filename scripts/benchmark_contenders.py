@@ -8,7 +8,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -194,14 +193,16 @@ def torchopt(workload: Workload) -> tuple[nn.Module, Callable[[Episode], None]]:
     return model, backward
 
 
-def ours(workload: Workload, engine: str, threads: int = 1, compile: bool = False) -> tuple[nn.Module, Callable[[Episode], None]]:
+def ours(
+    workload: Workload, engine: str, threads: int = 1, compile: bool = False, chunk_size: int | None = None
+) -> tuple[nn.Module, Callable[[Episode], None]]:
     """innerloop's engines, without Lightning."""
     forward, objective = getattr(engines, engine), REGRESSION if workload.ways is None else CLASSIFICATION
     if workload.reptile:
         algorithm: Any = Reptile(model_of(workload), objective, forward, workload.inner_lr, workload.steps, **REPTILE)
     else:
         algorithm = MAML(model_of(workload), objective, forward, workload.inner_lr, workload.steps, workload.first_order)
-    shares = TaskShares(algorithm, Execution(forward, None, compile), threads)
+    shares = TaskShares(algorithm, Execution(forward, chunk_size, compile), threads)
     return algorithm.model, lambda episodes: shares.take_gradients(episodes) and None
 
 
@@ -261,6 +262,7 @@ CONTENDERS: dict[str, tuple[Any, int, bool]] = {
     "vmap, compiled": (lambda w: ours(w, "vmap", compile=True), 1, False),
     "vmap, compiled, fused Adam": (lambda w: ours(w, "vmap", compile=True), 1, True),
     "loop, 2 threads in each operation": (lambda w: ours(w, "loop"), 2, False),
+    "loop, one task at a time": (lambda w: ours(w, "loop", chunk_size=1), 1, False),
     "loop, 2 threads over tasks": (lambda w: ours(w, "loop", threads=2), 2, False),
 }
 LIBRARIES = {"higher": "higher", "TorchOpt": "torchopt", "JAX": "jax"}
@@ -271,9 +273,11 @@ def contenders(name: str, peers: bool) -> list[str]:
     workload = WORKLOADS[name]
     small = workload.ways is None
     found = [peer for peer in LIBRARIES if peers and not workload.reptile and importlib.util.find_spec(LIBRARIES[peer])]
+    if workload.first_order and "TorchOpt" in found:
+        found.remove("TorchOpt")  # its MetaSGD differentiates through the step
     if small:
         return ["learn2learn", *found, "loop", "vmap", "vmap, compiled", "vmap, compiled, fused Adam"]
-    ours_too = ["loop", "vmap", "loop, 2 threads in each operation", "loop, 2 threads over tasks"]
+    ours_too = ["loop", "loop, one task at a time", "vmap", "loop, 2 threads in each operation", "loop, 2 threads over tasks"]
     return ["learn2learn, 2 threads", "learn2learn", *(peer for peer in found if peer != "JAX"), *ours_too]
 
 
@@ -299,18 +303,24 @@ def flops(workload: Workload) -> int:
     return counter.get_total_flops()
 
 
+def peak_mb() -> int:
+    """Megabytes of this process at most since the last reset, the libraries among them."""
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) // 1024
+
+
 def answer(run: Callable[[int], None], about: dict[str, Any]) -> None:
     """Warms up, then one block of steps for each line read."""
     run(2)
     started = time.perf_counter()
     run(2)
     block = max(1, int(0.7 / ((time.perf_counter() - started) / 2)))
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, so that the peak is that of the timed steps
     print(json.dumps(about | {"block": block}), flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         run(block)
         seconds = (time.perf_counter() - started) / block
-        print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}), flush=True)
 
 
 def main(name: str, contender: str, folder: Path) -> None:

@@ -61,8 +61,53 @@ def test_shares_add_up_to_the_meta_batch(case, kind, engine, how):
 
 
 @pytest.mark.usefixtures("float64")
+def test_compiled_shares_on_threads(caplog):
+    """Two shapes, 3 tasks and 2, compiled before the threads start; the parameters stay those of the algorithm."""
+    caplog.set_level(logging.INFO, "innerloop")
+    algorithm, _ = build("maml 1 step", "mlp", "vmap")
+    before = list(algorithm.parameters())
+    shares = assert_close(algorithm, classification_episodes(5, (4,)), compile=True, threads=2)
+    assert len(shares._compiled) == 2 and None not in shares._compiled.values() and not said(caplog)
+    assert all(a is b for a, b in zip(algorithm.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("how", [{"chunk_size": 1}, {"compile": True}], ids=str)
+def test_frozen_parameters_stay_as_they_are(how):
+    algorithm, episodes = build("anil 3 steps", "mlp", "vmap")
+    algorithm.model.body.requires_grad_(False)
+    shares = TaskShares(algorithm, Execution(**({"forward": algorithm.engine, "chunk_size": None, "compile": False} | how)), 1)
+    for _ in range(2):
+        shares.take_gradients(episodes)
+    assert all(p.grad is None for p in algorithm.model.body.parameters())
+    assert all(p.grad is not None for p in algorithm.model.head.parameters())
+
+
+def test_gradients_have_the_layout_of_their_parameters():
+    """Which fused optimizers rely on: ANIL's convolutions are used directly, so that their gradients come in the convolution's layout."""
+    algorithm, episodes = build("anil 3 steps", "conv4_max", "loop")
+    shares = TaskShares(algorithm, Execution(algorithm.engine, 1, False), 1)
+    for _ in range(2):
+        shares.take_gradients(episodes)
+    assert all(p.grad.stride() == p.stride() for p in algorithm.parameters())
+
+
+def test_the_first_meta_batch_is_taken_in_chunks_too():
+    sizes = []
+
+    class Seen(MAML):
+        def forward(self, episodes):
+            sizes.append(len(episodes.support.x))
+            return super().forward(episodes)
+
+    model, shape = make_model("mlp")
+    gradients_in_shares(Seen(model, CLASSIFICATION, engines.vmap, 0.1, 1, False), classification_episodes(4, shape), chunk_size=1)
+    assert sizes == [1] * 8
+
+
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("case", "engine"), [("maml 3 steps", "vmap"), ("metasgd 2 steps", "loop"), ("reptile adam", "vmap")])
 def test_the_compiled_outer_gradient_is_the_same(case, engine, caplog):
+    caplog.set_level(logging.INFO, "innerloop")
     shares = assert_close(*build(case, "mlp", engine), compile=True)
     assert len(shares._compiled) == 1 and None not in shares._compiled.values() and not said(caplog)
 
@@ -204,10 +249,10 @@ def test_several_steps_at_once_are_the_same_steps(how, tmp_path):
         (["steps_at_once=3"], "outer_steps=2 and val_every=2 must be multiples of steps_at_once=3"),
         (["steps_at_once=0"], "steps_at_once must be a whole number >= 1, got 0"),
         (["steps_at_once=2", "trainer=ddp"], "steps_at_once=2 runs on one device"),
-        (["steps_at_once=2", "trainer.gradient_clip_val=1.0"], "steps_at_once=2 goes with neither trainer.gradient_clip_val nor"),
+        (["steps_at_once=2", "trainer.gradient_clip_val=1.0"], "steps_at_once=2 does without gradient clipping"),
         (
             ["steps_at_once=2", "engine=loop", "trainer.precision=bf16-mixed"],
-            "steps_at_once=2 goes with neither trainer.gradient_clip_val nor",
+            "steps_at_once=2 does without gradient clipping",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -42,3 +43,46 @@ def test_demo_trains_and_draws(tmp_path):
     assert mse["joint"][10] > 1.0 and mse["scratch"][1] > 3.0
     assert mse["maml"][1] < mse["joint"][1] < mse["scratch"][1]
     assert (tmp_path / "outputs" / "demo" / "sinusoid.png").stat().st_size > 20_000
+
+
+def call_script(name, *arguments, cwd):
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / name), *arguments], capture_output=True, text=True, cwd=cwd, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_benchmark_compares_the_gradient_then_times(tmp_path):
+    """Its ratio is that of its own two rows, learn2learn's being 1."""
+    chosen = ["--workloads", "W1fo", "--contenders", "learn2learn;vmap", "--rounds", "1", "--output", "out.json"]
+    printed = call_script("benchmark.py", *chosen, cwd=tmp_path)
+    first, second = json.loads((tmp_path / "out.json").read_text())["workloads"]["W1fo"]["rows"]
+    assert (first["contender"], first["ratio"]) == ("learn2learn", 1.0)
+    assert second["gradient_error"] < 1e-12 and "| vmap |" in printed
+    assert second["ratio"] == pytest.approx(second["tasks_per_second"] / first["tasks_per_second"])
+
+
+def test_benchmark_leaves_out_who_is_wrong(tmp_path, monkeypatch):
+    """A gradient that is off by a part in a million is not timed."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import benchmark
+
+    for name, value in (("right", 1.0), ("wrong", 1.0 + 1e-6)):
+        np.savez(tmp_path / f"{name}.npz", np.array([1.0, value]))
+    assert benchmark.gradient_error(tmp_path, "right", "right") == 0
+    assert benchmark.gradient_error(tmp_path, "wrong", "right") > benchmark.TOLERANCE
+
+
+def test_the_training_contender_stops_for_its_turns(tmp_path):
+    """200 steps of train.py, then, at the end of its input, no more."""
+    overrides = [f"hydra.run.dir={tmp_path / 'run'}", "outer_steps=1000", "val_every=1000", "steps_at_once=10", "~callbacks.checkpoint"]
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark_training.py"), *overrides]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=tmp_path)
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(answers) == 1 and answers[0]["seconds"] > 0, done.stderr
+
+
+def test_cost_measures_and_draws(tmp_path):
+    printed = call_script("cost.py", "--quick", "--output", "cost.png", cwd=tmp_path)
+    rows = json.loads((tmp_path / "cost.json").read_text())
+    assert len(rows) == 10 and all(row["seconds"] > 0 and row["mb"] > 0 for row in rows)
+    assert "picture: cost.png" in printed and (tmp_path / "cost.png").stat().st_size > 10_000

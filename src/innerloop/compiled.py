@@ -25,13 +25,14 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
     """
     parameters = dict(algorithm.named_parameters())
     slow = list(parameters.values())
+    trained = [index for index, parameter in enumerate(slow) if parameter.requires_grad]
     used: list[bool] = []
 
     def step(*tensors: Tensor) -> list[Tensor]:
         weights, (sx, sy, qx, qy) = tensors[: len(parameters)], tensors[len(parameters) :]
         episodes = Episode(Examples(sx, sy), Examples(qx, qy))
         losses, predictions = functional_call(algorithm, dict(zip(parameters, weights, strict=True)), (episodes,))
-        gradients = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
+        gradients = torch.autograd.grad(losses.sum(), [weights[index] for index in trained], allow_unused=True)
         used[:] = [gradient is not None for gradient in gradients]
         return [losses, predictions, *(gradient for gradient in gradients if gradient is not None)]
 
@@ -40,7 +41,7 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
 
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA folder where there is no GPU
     try:
-        weights = [p.detach().clone().requires_grad_() for p in slow]
+        weights = [p.detach().clone().requires_grad_(p.requires_grad) for p in slow]
         graph = make_fx(step, decomposition_table={torch.ops.aten.bmm.default: bmm}, tracing_mode="fake")(*weights, *flat(episodes))
         # no guards: whoever calls this keeps to the shapes
         compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe})
@@ -48,7 +49,9 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
             warnings.simplefilter("ignore")  # torch's, of its own parts
             compiled(*(p.detach() for p in slow), *flat(episodes))
     except Exception as error:  # no C++ compiler, an operation that cannot be traced, ...
-        log.info(f"engine.compile: running uncompiled, since compiling failed: {str(error).strip().splitlines()[0][:200]}")
+        log.info(
+            f"engine.compile: running uncompiled, since compiling failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
+        )
         return None
 
     def run(episodes: Episode) -> tuple[Tensor, Tensor, list[Tensor | None]]:

@@ -69,7 +69,7 @@ class RunConfig:
     transductive: bool = True  # False: each query is predicted in the company of the support set alone
     steps_at_once: int = 1  # outer steps inside one Lightning step; 10 halves the time of a small network. One device, no clipping
     num_workers: int = 0  # processes that draw episodes
-    threads: int | None = 1  # torch's CPU threads; 1 is fastest for small nets, null leaves all of them to torch
+    threads: int | None = 1  # over tasks, each with a share of the meta-batch; 1 is fastest for small nets, null takes all cores
     output_dir: str | None = None  # set by experiment.run
 
 

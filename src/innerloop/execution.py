@@ -1,9 +1,10 @@
 """How the work on a meta-batch is executed: at once, in shares, on several threads, compiled. The algorithms do not know."""
 
+import contextlib
 import copy
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -27,8 +28,8 @@ UNKNOWN = "not looked for yet"
 class Execution:
     """What `engine=...` chooses.
 
-    forward: runs the model under each task's own weights. chunk_size: tasks whose outer gradient is computed at once, all if None; fewer
-    need less memory. compile: compile the whole outer gradient; pays for small networks, see docs/performance.md.
+    forward: runs the model under each task's own weights. chunk_size: tasks whose outer gradient a thread computes at once, all of
+    its share if None; fewer need less memory. compile: compile the whole outer gradient; pays for small networks, see docs/performance.md.
     """
 
     forward: Engine
@@ -44,7 +45,7 @@ class Execution:
 
 
 class OuterGradient(NamedTuple):
-    """losses (tasks,), predictions (tasks, n, outputs), and the gradient of the sum of the losses for each parameter (None: unused)."""
+    """losses (tasks,), predictions (tasks, n, outputs), and the summed losses' gradient for each trained parameter (None: unused)."""
 
     losses: Tensor
     predictions: Tensor
@@ -54,7 +55,7 @@ class OuterGradient(NamedTuple):
 def outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> OuterGradient:
     """By autograd through the inner loop."""
     losses, predictions = algorithm(episodes)
-    gradients = torch.autograd.grad(losses.sum(), list(algorithm.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)
     return OuterGradient(losses.detach(), predictions.detach(), list(gradients))
 
 
@@ -70,7 +71,7 @@ class TaskShares:
             other = "engine.compile=true" if execution.compile else "engine=learn2learn"
             raise InputError(f"algo.checkpoint_inner=true does not go with {other}; leave one of them out")
         self.algorithm, self.execution, self.threads = algorithm, execution, threads
-        self._parameters = list(algorithm.parameters())
+        self._parameters = algorithm.trained()
         self._obstacle: str | None = UNKNOWN
         self._compiled: dict[Any, Compiled | None] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -78,30 +79,32 @@ class TaskShares:
 
     def outer_loss(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The mean outer loss, ready for backward, and the query predictions (tasks, n, outputs)."""
-        if self._obstacle == UNKNOWN:
-            return self._first_outer_loss(episodes)
-        size = self._share_size(len(episodes.support.x))
-        if size is None:
-            losses, predictions = self.algorithm(episodes)
-            return losses.mean(), predictions
-        known = self._in_shares(episodes, size)
-        return WithGradients.apply(known.losses.mean(), len(known.losses), known.gradients, *self._parameters), known.predictions
+        with self._watched():
+            size = self._share_size(len(episodes.support.x))
+            if size is None:
+                losses, predictions = self.algorithm(episodes)
+                return losses.mean(), predictions
+            known = self._in_shares(episodes, size)
+            return WithGradients.apply(known.losses.mean(), len(known.losses), known.gradients, *self._parameters), known.predictions
 
     def take_gradients(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """`outer_loss` and its backward: leaves the outer gradient in the parameters' .grad. One device only; quicker for small nets."""
-        size = None if self._obstacle == UNKNOWN else self._share_size(len(episodes.support.x))
         for parameter in self._parameters:
             parameter.grad = None
+        size = self._share_size(len(episodes.support.x))
         if size is None:
             loss, predictions = self.outer_loss(episodes)
             loss.backward()
             return loss.detach(), predictions
-        known = self._in_shares(episodes, size)
+        with self._watched():
+            known = self._in_shares(episodes, size)
         loss = known.losses.mean()
         for parameter, gradient in zip(
             self._parameters, scaled(known.gradients, 1 / torch.full_like(loss, len(known.losses))), strict=True
         ):
             parameter.grad = gradient
+            if gradient is not None and gradient.stride() != parameter.stride():  # fused optimizers take it for granted, as autograd does
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
         return loss, known.predictions
 
     def _share_size(self, tasks: int) -> int | None:
@@ -110,18 +113,25 @@ class TaskShares:
         return None if size == tasks and not self._compiles() else size
 
     def _in_shares(self, episodes: Episode, size: int) -> OuterGradient:
-        parts = self.map(self._outer_gradient, episodes, size)
+        device = episodes.support.x.device.type
+        if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16:
+            raise InputError("engine.chunk_size does not go with trainer.precision=16-mixed, which scales the loss; use bf16-mixed")
+        shares = cut(episodes, size)
+        if self._compiles():
+            for share in shares:  # here, since tracing changes torch for all threads
+                if shapes_of(share) not in self._compiled:
+                    self._compiled[shapes_of(share)] = compile_outer_gradient(self.algorithm, share)
+        parts = self._side_by_side(self._outer_gradient, shares)
         gradients = [added(part) for part in zip(*(part.gradients for part in parts), strict=True)]
         return OuterGradient(joined([part.losses for part in parts]), joined([part.predictions for part in parts]), gradients)
 
-    def map(self, function: Callable[[Algorithm[Any], Episode], Result], episodes: Episode, size: int | None = None) -> list[Result]:
-        """function(algorithm, share) of each share of at most `size` tasks (one share for each thread if None), in order."""
+    def map(self, function: Callable[[Algorithm[Any], Episode], Result], episodes: Episode) -> list[Result]:
+        """function(algorithm, share) of a share of the tasks for each thread, in order."""
         tasks = len(episodes.support.x)
-        threads = self._threads(tasks)
-        size = size or -(-tasks // threads)
-        if size >= tasks:
-            return [function(self.algorithm, episodes)]
-        shares = [Episode(*(Examples(*(v[start : start + size] for v in part)) for part in episodes)) for start in range(0, tasks, size)]
+        return self._side_by_side(function, cut(episodes, -(-tasks // self._threads(tasks))))
+
+    def _side_by_side(self, function: Callable[[Algorithm[Any], Episode], Result], shares: list[Episode]) -> list[Result]:
+        threads = self._threads(len(shares))
         if threads == 1:
             return [function(self.algorithm, share) for share in shares]
         results: list[Any] = [None] * len(shares)
@@ -135,7 +145,7 @@ class TaskShares:
         return results
 
     def _threads(self, tasks: int) -> int:
-        """How many shares run side by side: one where that would change the result, or gain nothing."""
+        """How many threads share so many tasks (or shares): one where more would change the result, or gain nothing."""
         parallel = self.execution.forward is not learn2learn and self._obstacle is None and self.threads <= tasks
         device = self._parameters[0].device.type
         return self.threads if parallel and device == "cpu" and not torch.is_autocast_enabled("cpu") else 1
@@ -147,33 +157,53 @@ class TaskShares:
             shared = {id(p): p for p in self.algorithm.parameters()}
             self._copies = [copy.deepcopy(self.algorithm, dict(shared)) for _ in range(self.threads)]
         for twin in self._copies:
-            twin.train(self.algorithm.training)
+            for module, original in zip(twin.modules(), self.algorithm.modules(), strict=True):
+                module.training = original.training
         return self._pool
 
-    def _first_outer_loss(self, episodes: Episode) -> tuple[Tensor, Tensor]:
-        """Plain, watching for what shares on threads, or a compiled step, would change: random numbers, and state inside the model."""
-        before, versions = torch.get_rng_state(), [b._version for b in self.algorithm.buffers()]
-        losses, predictions = self.algorithm(episodes)
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The first meta-batch is taken on one thread and not compiled, and watched for what both would change: random numbers drawn, and
+        state changed, inside the model."""
+        if self._obstacle != UNKNOWN:
+            yield
+            return
+        drawn, buffers = self._random_state(), list(self.algorithm.buffers())
+        versions = [buffer._version for buffer in buffers]
+        yield
         self._obstacle = None
-        if not torch.equal(before, torch.get_rng_state()):
+        after = list(self.algorithm.buffers())
+        if not torch.equal(drawn, self._random_state()):
             self._obstacle = "the model draws random numbers"
-        elif versions != [b._version for b in self.algorithm.buffers()]:
+        elif versions != [b._version for b in after] or any(a is not b for a, b in zip(buffers, after, strict=True)):
             self._obstacle = "the model changes its own state as it runs"
         if self._obstacle and (self.execution.compile or self.threads > 1):
             log.info(f"{self._obstacle}: one share at a time, not compiled")
-        return losses.mean(), predictions
+
+    def _random_state(self) -> Tensor:
+        device = self._parameters[0].device
+        states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+        return torch.cat(states)
 
     def _compiles(self) -> bool:
         return self.execution.compile and self._obstacle is None
 
     def _outer_gradient(self, algorithm: Algorithm[Any], share: Episode) -> OuterGradient:
-        if not self._compiles():
-            return outer_gradient(algorithm, share)
-        shapes = tuple((v.shape, v.stride(), v.dtype, v.device) for part in share for v in part)
-        if shapes not in self._compiled:
-            self._compiled[shapes] = compile_outer_gradient(self.algorithm, share)
-        compiled = self._compiled[shapes]
-        return outer_gradient(algorithm, share) if compiled is None else OuterGradient(*compiled(share))
+        compiled = self._compiled.get(shapes_of(share)) if self._compiles() else None
+        return OuterGradient(*compiled(share)) if compiled else outer_gradient(algorithm, share)
+
+
+def cut(episodes: Episode, size: int) -> list[Episode]:
+    """Shares of at most `size` tasks, in order."""
+    tasks = len(episodes.support.x)
+    if size >= tasks:
+        return [episodes]
+    return [Episode(*(Examples(*(v[start : start + size] for v in part)) for part in episodes)) for start in range(0, tasks, size)]
+
+
+def shapes_of(episodes: Episode) -> Any:
+    """What a compiled function was compiled for."""
+    return tuple((v.shape, v.stride(), v.dtype, v.device) for part in episodes for v in part)
 
 
 class WithGradients(Function):

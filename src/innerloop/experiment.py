@@ -20,6 +20,7 @@ from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, RunConfig, check_count
 from innerloop.data import EpisodicDataModule
+from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
 from innerloop.output import prepare_directory
 from innerloop.results import write_results
@@ -82,6 +83,8 @@ def build_run(cfg: DictConfig) -> Run:
         cfg.steps_at_once,
     )  # fmt: skip
     execution = build(cfg.engine)
+    if not isinstance(execution, Execution):
+        raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
     algorithm = build_algorithm(cfg, tasks, execution.forward)
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
     return Run(
@@ -148,10 +151,12 @@ def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
         raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")
     if cfg.trainer.get("strategy") or cfg.trainer.devices != 1 or cfg.trainer.get("num_nodes", 1) != 1:
         raise InputError(f"{several} runs on one device; use steps_at_once=1 on several")
-    if cfg.trainer.gradient_clip_val is not None or "mixed" in str(cfg.trainer.precision):
-        raise InputError(f"{several} goes with neither trainer.gradient_clip_val nor mixed precision; use steps_at_once=1")
-    log_every = max(1, cfg.trainer.log_every_n_steps // cfg.steps_at_once)
-    return {"val_check_interval": cfg.val_every // cfg.steps_at_once, "log_every_n_steps": log_every}
+    precise = str(cfg.trainer.precision) in ("32", "64", "32-true", "64-true", "16-true", "bf16-true")
+    if cfg.trainer.gradient_clip_val is not None or not precise or cfg.trainer.get("accumulate_grad_batches", 1) != 1:
+        raise InputError(f"{several} does without gradient clipping, accumulation and mixed precision; use steps_at_once=1 for them")
+    log_every = cfg.trainer.log_every_n_steps
+    log_every = {"log_every_n_steps": max(1, log_every // cfg.steps_at_once)} if log_every else {}
+    return {"val_check_interval": cfg.val_every // cfg.steps_at_once, **log_every}
 
 
 def quieten_lightning() -> None:

@@ -69,7 +69,8 @@ class MetaLearner(LightningModule):
 
     def _log_training(self, loss: Tensor, predictions: Tensor, episodes: Episode, batch_index: int) -> None:
         """Only when it is going to be written: self.log takes as long as a step of a small network."""
-        if (batch_index + 1) % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not every or (batch_index + 1) % every:
             return
         objective, tasks = self.algorithm.objective, len(predictions)
         self.log("train/loss", loss, prog_bar=True, batch_size=tasks)

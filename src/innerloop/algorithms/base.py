@@ -1,7 +1,7 @@
 """What an algorithm is, and the inner loop that the gradient-based ones share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from typing import Generic, TypeVar
 
@@ -30,6 +30,10 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()
         self.model, self.objective, self.engine = model, objective, engine
+
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that the outer loop trains; those without requires_grad stay as they are."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @abstractmethod
     def adapt(self, support: Examples) -> Adapted:
@@ -74,13 +78,6 @@ class GradientBased(Algorithm[Weights]):
         """The same initialisation for every task."""
         return {name: weight.expand(tasks, *weight.shape) for name, weight in self.slow_weights().items()}
 
-    def inner_step(self, step: Callable[[Weights], Weights], weights: Weights) -> Weights:
-        """step(weights). With checkpoint_inner, only the fast weights are kept for the outer gradient, and the step is taken again when
-        it is needed: memory for one step's activations instead of all steps', for about half as much time again."""
-        if self.checkpoint_inner and torch.is_grad_enabled():
-            return checkpoint(step, weights, use_reentrant=False)
-        return step(weights)
-
     def support_gradients(self, weights: Weights, support: Examples, create_graph: bool) -> Weights:
         """Each task's own gradient. Tasks are independent, so one backward of the summed loss gives them all.
 
@@ -94,9 +91,24 @@ class GradientBased(Algorithm[Weights]):
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph and outer_gradients)
         return dict(zip(weights, gradients, strict=True))
 
-    @abstractmethod
+    def step(self, weights: Weights, support: Examples) -> Weights:
+        """One inner step from the fast weights `weights`."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither `step` nor `trajectory`")
+
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        """The fast weights after 0, 1, ..., steps inner steps."""
+        """The fast weights after 0, 1, ..., steps inner steps.
+
+        With checkpoint_inner, only they are kept for the outer gradient, and each step is taken again when it is needed: memory for one
+        step's activations instead of all steps', for about half as much time again.
+        """
+        weights = self.initial_weights(tasks=len(support.x))
+        yield weights
+        for _ in range(steps):
+            if self.checkpoint_inner and torch.is_grad_enabled():
+                weights = checkpoint(self.step, weights, support, use_reentrant=False)
+            else:
+                weights = self.step(weights, support)
+            yield weights
 
     def adapt(self, support: Examples) -> Weights:
         *_, weights = self.trajectory(support, self.adaptation_steps)

@@ -1,7 +1,5 @@
 """Model-agnostic meta-learning."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
 from innerloop.algorithms.base import GradientBased
@@ -30,14 +28,6 @@ class MAML(GradientBased):
         check_flag("algo.checkpoint_inner", checkpoint_inner)
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
 
-    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        weights = self.initial_weights(tasks=len(support.x))
-        yield weights
-
-        def step(weights: Weights) -> Weights:
-            gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-            return {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}
-
-        for _ in range(steps):
-            weights = self.inner_step(step, weights)
-            yield weights
+    def step(self, weights: Weights, support: Examples) -> Weights:
+        gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
+        return {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}

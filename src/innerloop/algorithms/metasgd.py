@@ -1,7 +1,5 @@
 """Meta-SGD."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import nn
 
@@ -30,15 +28,7 @@ class MetaSGD(GradientBased):
         # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.step_sizes = nn.ParameterList(torch.full_like(weight, inner_lr) for weight in self.slow_weights().values())
 
-    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        weights = self.initial_weights(tasks=len(support.x))
+    def step(self, weights: Weights, support: Examples) -> Weights:
         step_sizes = dict(zip(weights, self.step_sizes, strict=True))
-        yield weights
-
-        def step(weights: Weights) -> Weights:
-            gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-            return {name: weight - step_sizes[name] * gradients[name] for name, weight in weights.items()}
-
-        for _ in range(steps):
-            weights = self.inner_step(step, weights)
-            yield weights
+        gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
+        return {name: weight - step_sizes[name] * gradients[name] for name, weight in weights.items()}

@@ -33,7 +33,7 @@ class ConvBlock(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         convolution, norm, _, pool = self
         low_precision = x.dtype.itemsize < 4 or torch.is_autocast_enabled(x.device.type)
-        if not isinstance(norm, nn.BatchNorm2d) or x.device.type != "cpu" or low_precision:
+        if not isinstance(norm, nn.BatchNorm2d) or norm.track_running_stats or x.device.type != "cpu" or low_precision:
             return super().forward(x)
         assert isinstance(convolution, nn.Conv2d)
         # The largest of a window stays the largest under an increasing map. Where batch norm's scale is negative, both change sign.
