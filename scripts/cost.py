@@ -1,8 +1,8 @@
 """How time and memory of an outer step grow: python scripts/cost.py [--output docs/cost.png] [--quick]
 
 Second-order MAML on conv4 with max-pooling, 28x28 images, 1 shot and 5 queries a class, engine=loop. Around 4 tasks (8 on threads), 1 inner
-step, 5 ways, 64 filters and 1 thread, one of these is changed at a time; each point is a process of its own. Draws the picture, and prints and writes
-(beside it, .json) the numbers.
+step, 5 ways, 64 filters and 1 thread, one of these is changed at a time; each point is a process of its own. Draws the picture, prints the
+numbers and writes them beside it (.json).
 """
 
 import argparse
@@ -45,13 +45,15 @@ def measure(
         labels = torch.arange(ways).repeat(per_class).expand(tasks, -1).contiguous()
         return Examples(torch.rand(tasks, ways * per_class, 1, 28, 28), labels)
 
-    model = Conv4((1, 28, 28), ways, filters, "batch", "max")
-    algorithm = MAML(model, CLASSIFICATION, engines.loop, 0.1, steps, False, checkpoint_inner)
-    shares = TaskShares(algorithm, Execution(engines.loop, chunk_size, False), threads)
+    def network(filters: int) -> TaskShares:
+        model = Conv4((1, 28, 28), ways, filters, "batch", "max")
+        algorithm = MAML(model, CLASSIFICATION, engines.loop, 0.1, steps, False, checkpoint_inner)
+        return TaskShares(algorithm, Execution(engines.loop, chunk_size, False), threads)
+
     episodes = Episode(examples(1), examples(5))
-    warm = Episode(*(Examples(x[:1], y[:1]) for x, y in episodes))
+    network(filters=1).take_gradients(Episode(*(Examples(x[:1], y[:1]) for x, y in episodes)))  # loads what torch loads at first use
+    shares = network(filters)
     before, seconds = resident("VmRSS"), []
-    shares.take_gradients(warm)
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     for _ in range(3):
         started = time.perf_counter()

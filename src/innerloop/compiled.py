@@ -49,9 +49,8 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
             warnings.simplefilter("ignore")  # torch's, of its own parts
             compiled(*(p.detach() for p in slow), *flat(episodes))
     except Exception as error:  # no C++ compiler, an operation that cannot be traced, ...
-        log.info(
-            f"engine.compile: running uncompiled, since compiling failed: {(str(error).strip() or type(error).__name__).splitlines()[0][:200]}"
-        )
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        log.info(f"engine.compile: running uncompiled, since compiling failed: {reason}")
         return None
 
     def run(episodes: Episode) -> tuple[Tensor, Tensor, list[Tensor | None]]:
