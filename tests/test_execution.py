@@ -3,6 +3,7 @@
 import csv
 import gc
 import logging
+import shutil
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from tests.conftest import TINY, classification_episodes, compose_run, make_mode
 from tests.test_gradients import CASES, build
 
 TOLERANCE = 1e-9
+needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 
 
 def said(caplog):
@@ -60,6 +62,7 @@ def test_shares_add_up_to_the_meta_batch(case, kind, engine, how):
     assert_close(*build(case, kind, engine), **how)
 
 
+@needs_compiler
 @pytest.mark.usefixtures("float64")
 def test_compiled_shares_on_threads(caplog):
     """Two shapes, 3 tasks and 2, compiled before the threads start; the parameters stay those of the algorithm."""
@@ -104,6 +107,7 @@ def test_the_first_meta_batch_is_taken_in_chunks_too():
     assert sizes == [1] * 8
 
 
+@needs_compiler
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("case", "engine"), [("maml 3 steps", "vmap"), ("metasgd 2 steps", "loop"), ("reptile adam", "vmap")])
 def test_the_compiled_outer_gradient_is_the_same(case, engine, caplog):
