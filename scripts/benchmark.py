@@ -137,8 +137,8 @@ def measured_peak() -> float:
     return 200 * 14 * 14 * 9 * 64 * 64 * 2 / min(times) / 1e9
 
 
-def start_up() -> dict[str, float]:
-    """Seconds, the least of three: help, one outer step with its test, and a sweep's second job (two jobs less one)."""
+def start_up(turns: int) -> dict[str, float]:
+    """Seconds, the least of `turns`: help, one outer step with its test, and a sweep's second job (two jobs less one)."""
     with tempfile.TemporaryDirectory() as folder:
         one = ["outer_steps=1", "val_episodes=2", "test_episodes=2"]
         commands = {
@@ -148,7 +148,7 @@ def start_up() -> dict[str, float]:
             "sweep of two jobs": ["-m", f"hydra.sweep.dir={folder}/two", *one, "seed=0,1"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for turn in range(3):
+        for turn in range(turns):
             for name, command in commands.items():
                 started = time.perf_counter()
                 fresh = [part.replace(folder, f"{folder}/{turn}") for part in command]
@@ -199,7 +199,7 @@ def main() -> None:
         results["workloads"][name] = {"about": WORKLOADS[name].about, "tasks": WORKLOADS[name].tasks, "rows": rows}
         print(f"\n**{name}**: {WORKLOADS[name].about}; {WORKLOADS[name].tasks} tasks a step\n\n{table(rows)}", flush=True)
         options.output.write_text(json.dumps(results, indent=1))
-    results["start_up_seconds"] = start_up() if "W1" in names else {}
+    results["start_up_seconds"] = start_up(1 if options.quick else 3) if "W1" in names else {}
     options.output.write_text(json.dumps(results, indent=1))
     print("\n" + "\n".join(f"{name}: {seconds:.1f} s" for name, seconds in results["start_up_seconds"].items()))
     print(f"results: {options.output}")

@@ -214,7 +214,7 @@ def test_a_run_in_shares_gives_the_same_result(tmp_path):
             assert point == pytest.approx(expected, abs=1e-4)
 
 
-def test_evaluation_does_not_grow(tmp_path):
+def test_evaluation_does_not_grow():
     """2,000 episodes leave as many tensors alive as 100 do."""
     tasks = Glyphs(5, 1, 2, 5, 1, 2)
     cfg = compose_run("task=glyphs", "model.filters=4", *TINY)
