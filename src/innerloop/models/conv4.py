@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from innerloop.config import InputError, check_choice, check_count
+from innerloop.models.norm_relu_pool import norm_relu_pool
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
@@ -21,8 +22,8 @@ def normalisation(norm: str, channels: int) -> nn.Module:
 class ConvBlock(nn.Sequential):
     """3x3 convolution, norm, ReLU, max-pool or nothing: x (n, inputs, h, w) -> (n, outputs, h', w').
 
-    With batch norm on a CPU it computes the same by a quicker way (docs/performance.md): the channels of a pixel lie side by side in
-    memory, and the maximum of each 2x2 window is taken before it is normalised, so that what follows is on a quarter of the numbers.
+    With batch norm on a CPU, what follows the convolution is one pass over memory (norm_relu_pool.py), and the channels of a pixel lie
+    side by side, which the convolution is quickest with: the same numbers, in half the time.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: str, pool: str) -> None:
@@ -32,19 +33,17 @@ class ConvBlock(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         convolution, norm, _, pool = self
-        low_precision = x.dtype.itemsize < 4 or torch.is_autocast_enabled(x.device.type)
-        if not isinstance(norm, nn.BatchNorm2d) or norm.track_running_stats or x.device.type != "cpu" or low_precision:
+        if not isinstance(norm, nn.BatchNorm2d) or norm.track_running_stats or not readable(x):
             return super().forward(x)
         assert isinstance(convolution, nn.Conv2d)
-        # The largest of a window stays the largest under an increasing map. Where batch norm's scale is negative, both change sign.
-        sign = torch.where(norm.weight < 0, -1.0, 1.0).to(x.dtype)
-        y = functional.conv2d(channels_last(x), convolution.weight * sign.view(-1, 1, 1, 1), None, convolution.stride, convolution.padding)
-        pixels = y.permute(0, 2, 3, 1)
-        rows = pixels.flatten(0, 2)
-        centred = rows - rows.sum(0) / len(rows)
-        variance = (centred * centred).sum(0) / len(rows)
-        pooled = pool(centred.view(pixels.shape).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return functional.relu(pooled * (sign * norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias).permute(0, 3, 1, 2)
+        y = functional.conv2d(channels_last(x), convolution.weight, None, convolution.stride, convolution.padding)
+        return norm_relu_pool(y, norm.weight, norm.bias, norm.eps, window=1 if isinstance(pool, nn.Identity) else 2)
+
+
+def readable(x: Tensor) -> bool:
+    """Whether x holds float32 or float64 numbers of this machine's memory: not under vmap, autocast or tracing, nor on a GPU."""
+    plain = type(x) in (Tensor, nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)  # type: ignore[attr-defined]
+    return plain and x.device.type == "cpu" and x.dtype.itemsize >= 4 and not torch.is_autocast_enabled("cpu")
 
 
 def channels_last(x: Tensor) -> Tensor:
