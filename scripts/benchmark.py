@@ -1,4 +1,4 @@
-"""innerloop beside learn2learn, higher, TorchOpt and JAX: python scripts/benchmark.py [--quick] [--workloads W1,W2] [--output FILE] [...]
+"""innerloop beside learn2learn, higher, TorchOpt and JAX: python scripts/benchmark.py [--quick] [--device cuda] [--output FILE] [...]
 
 Each contender runs in a process of its own (benchmark_contenders.py). Before any time is taken, its outer gradient in float64 must equal
 learn2learn's to 1e-9. Then the contenders take turns, one block of steps each, round after round, so that a slow minute of the machine hits
@@ -85,13 +85,13 @@ def rows_of(taken: dict[str, list[dict[str, Any]]], tasks: int, flops: float, pe
     return rows
 
 
-def run_workload(name: str, chosen: list[str], rounds: int, peak: float) -> list[dict[str, Any]]:
+def run_workload(name: str, chosen: list[str], rounds: int, peak: float, device: str) -> list[dict[str, Any]]:
     """Gradients first; who is wrong is named and not timed."""
     processes, about = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         try:
             for contender in chosen:
-                command = [str(ROOT / "scripts" / "benchmark_contenders.py"), name, contender, folder]
+                command = [str(ROOT / "scripts" / "benchmark_contenders.py"), name, contender, folder, device]
                 process = processes[contender] = Process(command, Path(folder) / f"{contender}.log")
                 about[contender] = process.read()
             reference, *others = processes
@@ -100,7 +100,7 @@ def run_workload(name: str, chosen: list[str], rounds: int, peak: float) -> list
             for contender, error in wrong.items():
                 print(f"{name}: {contender} is left out, its outer gradient is off by {error:.1e}")
                 processes.pop(contender).end()
-            if name == "W1" and chosen[-1].startswith("vmap, compiled"):
+            if name == "W1" and device == "cpu" and chosen[-1].startswith("vmap, compiled"):
                 processes["vmap: training with Lightning"] = training([], Path(folder) / "plain")
                 fast = ["engine.compile=true", "optimizer.fused=true"]
                 processes["vmap, compiled, fused Adam: training with Lightning"] = training(fast, Path(folder) / "fast")
@@ -122,17 +122,19 @@ def training(overrides: list[str], folder: Path) -> Process:
     return process
 
 
-def measured_peak() -> float:
-    """GFLOP/s of float32 convolutions on all cores: 64 to 64 channels, 3x3, 200 images of 14x14, channels last."""
+def measured_peak(device: str) -> float:
+    """GFLOP/s of float32 convolutions on all cores, or the GPU: 64 to 64 channels, 3x3, 200 images of 14x14, channels last."""
     import torch
 
     torch.set_num_threads(os.cpu_count() or 1)
-    x, weight = torch.randn(200, 64, 14, 14), torch.randn(64, 64, 3, 3)
+    x, weight = torch.randn(200, 64, 14, 14, device=device), torch.randn(64, 64, 3, 3, device=device)
     x, weight = (v.contiguous(memory_format=torch.channels_last) for v in (x, weight))
     times = []
     for _ in range(20):
         started = time.perf_counter()
         torch.nn.functional.conv2d(x, weight, padding=1)
+        if device != "cpu":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return 200 * 14 * 14 * 9 * 64 * 64 * 2 / min(times) / 1e9
 
@@ -159,12 +161,13 @@ def start_up(turns: int) -> dict[str, float]:
     return best
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
     import torch
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__, "commit": commit}
+    gpu = {} if device == "cpu" else {"gpu": torch.cuda.get_device_name()}
+    return gpu | {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__, "commit": commit}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -181,27 +184,31 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="W1 and W2 without the other libraries, 3 rounds: under 3 minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="W1 and W2 without the other libraries and start-up times, 2 rounds: under 3 minutes"
+    )
     parser.add_argument("--workloads", type=lambda text: text.split(","), help=f"of {', '.join(WORKLOADS)}; all if left out")
     parser.add_argument("--contenders", type=lambda text: text.split(";"), help="only these, the first one learn2learn; separated by ;")
-    parser.add_argument("--rounds", type=int, help="turns of each contender: 9, or 3 with --quick")
+    parser.add_argument("--rounds", type=int, help="turns of each contender: 9, or 2 with --quick")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: without threads, training loop and start-up")
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
     options = parser.parse_args()
     names = options.workloads or (QUICK if options.quick else list(WORKLOADS))
     if unknown := set(names) - set(WORKLOADS):
         sys.exit(f"Error: --workloads has no {', '.join(sorted(unknown))}; choose from {', '.join(WORKLOADS)}")
-    rounds = options.rounds or (3 if options.quick else 9)
-    peak = measured_peak()
-    results: dict[str, Any] = {"machine": machine(), "peak_gflops": peak, "rounds": rounds, "workloads": {}}
-    print(f"{results['machine']}; peak {peak:.0f} GFLOP/s (convolution, all cores); {rounds} rounds")
+    rounds = options.rounds or (2 if options.quick else 9)
+    peak = measured_peak(options.device)
+    results: dict[str, Any] = {"machine": machine(options.device), "peak_gflops": peak, "rounds": rounds, "workloads": {}}
+    print(f"{results['machine']}; peak {peak:.0f} GFLOP/s (convolution); {rounds} rounds")
     for name in names:
-        rows = run_workload(name, options.contenders or contenders(name, not options.quick), rounds, peak)
+        rows = run_workload(name, options.contenders or contenders(name, not options.quick, options.device), rounds, peak, options.device)
         results["workloads"][name] = {"about": WORKLOADS[name].about, "tasks": WORKLOADS[name].tasks, "rows": rows}
         print(f"\n**{name}**: {WORKLOADS[name].about}; {WORKLOADS[name].tasks} tasks a step\n\n{table(rows)}", flush=True)
         options.output.write_text(json.dumps(results, indent=1))
-    results["start_up_seconds"] = start_up(1 if options.quick else 3) if "W1" in names else {}
+    results["start_up_seconds"] = start_up(3) if "W1" in names and options.device == "cpu" and not options.quick else {}
     options.output.write_text(json.dumps(results, indent=1))
-    print("\n" + "\n".join(f"{name}: {seconds:.1f} s" for name, seconds in results["start_up_seconds"].items()))
+    for name, seconds in results["start_up_seconds"].items():
+        print(f"{name}: {seconds:.1f} s")
     print(f"results: {options.output}")
 
 

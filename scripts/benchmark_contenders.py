@@ -1,4 +1,4 @@
-"""The contenders of benchmark.py, each run in a process of its own: python scripts/benchmark_contenders.py WORKLOAD CONTENDER FOLDER
+"""The contenders of benchmark.py, each run in a process of its own: python scripts/benchmark_contenders.py WORKLOAD CONTENDER FOLDER DEVICE
 
 It first writes its outer gradient in float64 to FOLDER, then answers each line on standard input with the seconds of one block of steps.
 All see the same weights and episodes; what is timed is the whole outer step, outer Adam included.
@@ -102,6 +102,10 @@ def episodes_of(workload: Workload, seed: int) -> Episode:
         return Examples(x, torch.arange(workload.ways).repeat(per_class).expand(workload.tasks, -1).contiguous())
 
     return Episode(examples(workload.shots), examples(workload.queries))
+
+
+def moved(episodes: Episode, device: str) -> Episode:
+    return Episode(*(Examples(x.to(device), y.to(device)) for x, y in episodes))
 
 
 def task_loss(workload: Workload, predictions: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -268,27 +272,30 @@ CONTENDERS: dict[str, tuple[Any, int, bool]] = {
 LIBRARIES = {"higher": "higher", "TorchOpt": "torchopt", "JAX": "jax"}
 
 
-def contenders(name: str, peers: bool) -> list[str]:
+def contenders(name: str, peers: bool, device: str) -> list[str]:
     """Who runs a workload: learn2learn first. `peers`: the other libraries too, where they are installed."""
     workload = WORKLOADS[name]
     small = workload.ways is None
     found = [peer for peer in LIBRARIES if peers and not workload.reptile and importlib.util.find_spec(LIBRARIES[peer])]
+    if not small and "JAX" in found:
+        found.remove("JAX")  # no convolutions in its network below
     if workload.first_order and "TorchOpt" in found:
         found.remove("TorchOpt")  # its MetaSGD differentiates through the step
-    if small:
+    if small or device != "cpu":
         return ["learn2learn", *found, "loop", "vmap", "vmap, compiled", "vmap, compiled, fused Adam"]
     ours_too = ["loop", "loop, one task at a time", "vmap", "loop, 2 threads in each operation", "loop, 2 threads over tasks"]
-    return ["learn2learn, 2 threads", "learn2learn", *(peer for peer in found if peer != "JAX"), *ours_too]
+    return ["learn2learn, 2 threads", "learn2learn", *found, *ours_too]
 
 
-def float64_gradient(model: nn.Module, backward: Callable[[Episode], None], workload: Workload) -> list[np.ndarray]:
+def float64_gradient(model: nn.Module, backward: Callable[[Episode], None], workload: Workload, device: str) -> list[np.ndarray]:
     """At the starting weights. Twice, because innerloop's first outer step is always plain."""
-    episodes = Episode(*(Examples(x.double(), y.double() if workload.ways is None else y) for x, y in episodes_of(workload, 0)))
+    double = (Examples(x.double(), y.double() if workload.ways is None else y) for x, y in episodes_of(workload, 0))
+    episodes = moved(Episode(*double), device)
     model.double()
     for _ in range(2):
         model.zero_grad()
         backward(episodes)
-    gradients = [p.grad.numpy().copy() for p in model.parameters()]
+    gradients = [p.grad.cpu().numpy().copy() for p in model.parameters()]
     model.float().zero_grad()
     return gradients
 
@@ -303,27 +310,37 @@ def flops(workload: Workload) -> int:
     return counter.get_total_flops()
 
 
-def peak_mb() -> int:
-    """Megabytes of this process at most since the last reset, the libraries among them."""
+def peak_mb(device: str) -> int:
+    """Megabytes at most since the last reset: of the GPU, else of this process, the libraries among them."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() // 2**20
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) // 1024
 
 
-def answer(run: Callable[[int], None], about: dict[str, Any]) -> None:
+def answer(steps: Callable[[int], None], about: dict[str, Any], device: str) -> None:
     """Warms up, then one block of steps for each line read."""
+
+    def run(count: int) -> None:
+        steps(count)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
     run(2)
     started = time.perf_counter()
     run(2)
     block = max(1, int(0.7 / ((time.perf_counter() - started) / 2)))
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, so that the peak is that of the timed steps
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
     print(json.dumps(about | {"block": block}), flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         run(block)
         seconds = (time.perf_counter() - started) / block
-        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb()}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_mb": peak_mb(device)}), flush=True)
 
 
-def main(name: str, contender: str, folder: Path) -> None:
+def main(name: str, contender: str, folder: Path, device: str) -> None:
     workload = WORKLOADS[name]
     batches = [episodes_of(workload, seed) for seed in range(8)]
     if contender == "JAX":
@@ -332,13 +349,16 @@ def main(name: str, contender: str, folder: Path) -> None:
         np.savez(folder / f"{contender}.npz", *(np.asarray(g) for g in double.gradient(double.weights, *arrays)))
         single = JaxMLP(workload, double=False)
         inputs = [tuple(v.numpy() for part in batch for v in part) for batch in batches]
-        answer(lambda steps: [single.run(inputs[i % 8]) for i in range(steps)] and None, {})
+        answer(lambda steps: [single.run(inputs[i % 8]) for i in range(steps)] and None, {}, "cpu")  # it waits for its own device
         return
     build, threads, fused = CONTENDERS[contender]
     torch.set_num_threads(threads)
-    model, backward = build(workload)
-    np.savez(folder / f"{contender}.npz", *float64_gradient(model, backward, workload))
-    model, backward = build(workload)
+    with torch.device(device):  # networks that a contender makes are made there
+        model, backward = build(workload)
+    np.savez(folder / f"{contender}.npz", *float64_gradient(model, backward, workload, device))
+    with torch.device(device):
+        model, backward = build(workload)
+    batches = [moved(batch, device) for batch in batches]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=fused)
 
     def run(steps: int) -> None:
@@ -347,8 +367,8 @@ def main(name: str, contender: str, folder: Path) -> None:
             backward(batches[i % 8])
             optimizer.step()
 
-    answer(run, {"flops": flops(workload)} if contender.startswith("learn2learn") else {})
+    answer(run, {"flops": flops(workload)} if contender.startswith("learn2learn") else {}, device)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4])
