@@ -15,7 +15,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# on a quiet machine; 25 minutes. ARGS=--quick for the short one
+# on a quiet machine; 35 minutes. ARGS=--quick for the short one
 benchmark: install
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
