@@ -23,7 +23,8 @@ register()
 def main(cfg: DictConfig) -> None:
     import lightning
 
-    from innerloop.experiment import build_run, build_trainer, with_output_dir
+    from innerloop.experiment import build_run, build_trainer
+    from innerloop.settings import origin_of, with_output_dir
 
     class Turns(lightning.Callback):
         """Waits for its turn after the warm-up, and after each block."""
@@ -42,7 +43,7 @@ def main(cfg: DictConfig) -> None:
             self.started = time.perf_counter()
 
     built = build_run(with_output_dir(cfg, HydraConfig.get().runtime.output_dir))
-    trainer = build_trainer(built.cfg)
+    trainer = build_trainer(built.cfg, origin_of(built.cfg))
     trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
     trainer.fit(built.learner, datamodule=built.data)
 

@@ -1,10 +1,11 @@
 """Episodes for Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode, Examples
@@ -57,6 +58,19 @@ class MetaBatches(Dataset[Episode]):
         return self.episodes.meta_batch(self.share[index * self.size : (index + 1) * self.size])
 
 
+class Remaining(Sampler[int]):
+    """The batches from `done` on. As long as all of them: Lightning counts a run that it goes on with from its beginning."""
+
+    def __init__(self, batches: int, done: int) -> None:
+        self.batches, self.done = batches, done
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.done, self.batches))
+
+
 class EpisodicDataModule(LightningDataModule):
     """Meta-batches of episodes. One epoch is the whole training: `outer_steps` meta-batches, no episode twice.
 
@@ -89,7 +103,8 @@ class EpisodicDataModule(LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if self.meta_batch_size % world:
             raise InputError(f"meta_batch_size={self.meta_batch_size} does not divide by {world} devices; make it a multiple of {world}")
-        return self._loader(self.train_episodes, self.steps_at_once * self.meta_batch_size // world)
+        done = self.trainer.global_step // self.steps_at_once if self.trainer else 0
+        return self._loader(self.train_episodes, self.steps_at_once * self.meta_batch_size // world, done)
 
     def val_dataloader(self) -> DataLoader[Episode]:
         return self._loader(self.val_episodes, self.eval_batch_size)
@@ -97,9 +112,12 @@ class EpisodicDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Episode]:
         return self._loader(self.test_episodes, self.eval_batch_size)
 
-    def _loader(self, episodes: EpisodeDataset, batch_size: int) -> DataLoader[Episode]:
+    def _loader(self, episodes: EpisodeDataset, batch_size: int, done: int = 0) -> DataLoader[Episode]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(episodes) < world:
             raise InputError(f"{len(episodes)} episodes are too few for {world} devices; raise val_episodes and test_episodes")
         batches = MetaBatches(episodes, batch_size, rank, world)
-        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, persistent_workers=self.num_workers > 0)
+        return DataLoader(
+            batches, batch_size=None, sampler=Remaining(len(batches), done), num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0, generator=torch.Generator(),  # its own: an iterator draws a number that no one uses
+        )  # fmt: skip

@@ -72,7 +72,7 @@ class TaskShares:
             raise InputError(f"algo.checkpoint_inner=true does not go with {other}; leave one of them out")
         self.algorithm, self.execution, self.threads = algorithm, execution, threads
         self._parameters = algorithm.trained()
-        self._obstacle: str | None = UNKNOWN
+        self.obstacle: str | None = UNKNOWN
         self._compiled: dict[Any, Compiled | None] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._copies: list[Algorithm[Any]] = []
@@ -146,7 +146,7 @@ class TaskShares:
 
     def _threads(self, tasks: int) -> int:
         """How many threads share so many tasks (or shares): one where more would change the result, or gain nothing."""
-        parallel = self.execution.forward is not learn2learn and self._obstacle is None and self.threads <= tasks
+        parallel = self.execution.forward is not learn2learn and self.obstacle is None and self.threads <= tasks
         device = self._parameters[0].device.type
         return self.threads if parallel and device == "cpu" and not torch.is_autocast_enabled("cpu") else 1
 
@@ -165,20 +165,20 @@ class TaskShares:
     def _watched(self) -> Iterator[None]:
         """The first meta-batch is taken on one thread and not compiled, and watched for what both would change: random numbers drawn, and
         state changed, inside the model."""
-        if self._obstacle != UNKNOWN:
+        if self.obstacle != UNKNOWN:
             yield
             return
         drawn, buffers = self._random_state(), list(self.algorithm.buffers())
         versions = [buffer._version for buffer in buffers]
         yield
-        self._obstacle = None
+        self.obstacle = None
         after = list(self.algorithm.buffers())
         if not torch.equal(drawn, self._random_state()):
-            self._obstacle = "the model draws random numbers"
+            self.obstacle = "the model draws random numbers"
         elif versions != [b._version for b in after] or any(a is not b for a, b in zip(buffers, after, strict=True)):
-            self._obstacle = "the model changes its own state as it runs"
-        if self._obstacle and (self.execution.compile or self.threads > 1):
-            log.info(f"{self._obstacle}: one share at a time, not compiled")
+            self.obstacle = "the model changes its own state as it runs"
+        if self.obstacle and (self.execution.compile or self.threads > 1):
+            log.info(f"{self.obstacle}: one share at a time, not compiled")
 
     def _random_state(self) -> Tensor:
         device = self._parameters[0].device
@@ -186,7 +186,7 @@ class TaskShares:
         return torch.cat(states)
 
     def _compiles(self) -> bool:
-        return self.execution.compile and self._obstacle is None
+        return self.execution.compile and self.obstacle is None
 
     def _outer_gradient(self, algorithm: Algorithm[Any], share: Episode) -> OuterGradient:
         compiled = self._compiled.get(shapes_of(share)) if self._compiles() else None

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import time
 import warnings
 from functools import partial
@@ -14,18 +15,20 @@ from hydra.utils import get_class, instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import InputError, RunConfig, check_count
+from innerloop.checkpoint import BEST, AtomicFiles, Checkpoints, State, csv_loggers, latest, read
+from innerloop.config import InputError, check_choice, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
-from innerloop.output import prepare_directory
-from innerloop.results import write_results
+from innerloop.output import claimed
+from innerloop.results import read_json, write_results
+from innerloop.settings import check_same_run, load_config, origin_of, with_output_dir
 from innerloop.tasks.base import Tasks
 
+log = logging.getLogger(__name__)
 ALL_THREADS = torch.get_num_threads()
 
 
@@ -38,22 +41,63 @@ class Run(NamedTuple):
 
 
 def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
-    """Trains, selects the checkpoint with the best validation loss, tests it and writes results.json into `output_dir`.
+    """Trains, selects the weights with the best validation loss, tests them and writes results.json into `output_dir`.
 
-    Returns what results.json holds. Raises InputError for bad input, also if `output_dir` already holds a run.
+    Where `output_dir` holds the same run already it goes on from its last checkpoint, or returns its results if it was finished.
+    Returns what results.json holds. Raises InputError for bad input, also if `output_dir` holds another run or a process is at work in it.
     """
-    output_dir = prepare_directory(output_dir)
-    cfg = with_output_dir(cfg, str(output_dir))
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process holds the lock for all
+        return run_in(cfg, Path(output_dir).absolute())
+    with claimed(output_dir) as directory:
+        return run_in(cfg, directory)
+
+
+def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
+    """`run` in a directory that is ours."""
+    check_choice("resume", cfg.resume, ("auto", "force"))
+    force = cfg.resume == "force"
+    cfg = with_output_dir(cfg, str(directory))
     cfg.val_every = validation_interval(cfg)
+    origin = origin_of(cfg)
+    check_same_run(directory, origin, force)
+    results = directory / "results.json"
+    if results.exists() and not force:
+        log.info(f"{directory} holds the results of this run already")
+        return read_json(results)
     built = build_run(cfg)
-    trainer = build_trainer(cfg)
-    rank_zero_only(OmegaConf.save)(with_output_dir(cfg, None), output_dir / "config.yaml")
-    started = time.perf_counter()
-    if steps_to_train(built) > 0:
-        trainer.fit(built.learner, datamodule=built.data)
-        load_best(built.learner, trainer)
-    train_seconds = time.perf_counter() - started
-    return test(built, trainer, output_dir / "results.json", trainer.global_step, train_seconds)
+    state = latest(directory / "checkpoints", origin, force)
+    trainer = build_trainer(cfg, origin)
+    rank_zero_only(OmegaConf.save)(with_output_dir(cfg, None), directory / "config.yaml")
+    outer_steps, seconds = train(built, trainer, state)
+    return test(built, trainer, results, outer_steps, seconds)
+
+
+def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> tuple[int, float]:
+    """Trains from the beginning or from a checkpoint, and takes the best weights. Returns the outer steps, and the seconds in all."""
+    started, earlier, path = time.perf_counter(), 0.0, None
+    if steps_to_train(run) == 0:
+        return 0, 0.0
+    if state:
+        path, content = state
+        step, earlier = content["global_step"], content["innerloop"]["seconds"]
+        if step >= run.cfg.outer_steps:
+            load_weights(run.learner, path.with_name(BEST))
+            return step, earlier
+        log.info(f"going on after outer step {step}, from {path}")
+        load_weights(run.learner, path)  # for its sentence, where the architecture is another
+    clear_logs(trainer)
+    trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
+    checkpoints = trainer.checkpoint_callback
+    if isinstance(checkpoints, Checkpoints) and checkpoints.best_weights.exists():  # trainer=debug writes none
+        load_weights(run.learner, checkpoints.best_weights)
+    return trainer.global_step, earlier + time.perf_counter() - started
+
+
+@rank_zero_only
+def clear_logs(trainer: lightning.Trainer) -> None:
+    """Takes away what a killed process logged: a checkpoint holds the rows up to it, and CSVLogger warns of files that it finds."""
+    for logger in csv_loggers(trainer):
+        shutil.rmtree(logger.log_dir, ignore_errors=True)
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:
@@ -121,8 +165,8 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
     return algorithm
 
 
-def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
-    """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test.
+def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Trainer:
+    """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test (no `origin`).
 
     Raises InputError for devices that are not there.
     """
@@ -134,12 +178,22 @@ def build_trainer(cfg: DictConfig, training: bool = True) -> lightning.Trainer:
         raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
-    callbacks = [build(node) for name, node in cfg.callbacks.items() if training or name != "checkpoint"]
-    loggers = [build(node) for node in cfg.logger.values()] if training else False
-    checkpoints = training and "checkpoint" in cfg.callbacks
+    callbacks = [build(node) for name, node in cfg.callbacks.items() if name != "checkpoint"]
+    loggers: Any = False
+    checkpoints = bool(origin) and "checkpoint" in cfg.callbacks
+    if origin:
+        loggers = [build(node) for node in cfg.logger.values()]
+    if checkpoints:
+        callbacks.append(build(cfg.callbacks.checkpoint, directory=Path(cfg.output_dir) / "checkpoints", origin=origin))
     # one epoch is the whole run: a second one would repeat its episodes
-    arguments = {"callbacks": callbacks, "logger": loggers, "enable_checkpointing": checkpoints, "max_epochs": 1}
-    if training and cfg.steps_at_once > 1:
+    arguments = {
+        "callbacks": callbacks,
+        "logger": loggers,
+        "enable_checkpointing": checkpoints,
+        "max_epochs": 1,
+        "plugins": [AtomicFiles()],
+    }
+    if origin and cfg.steps_at_once > 1:
         arguments |= in_lightning_steps(cfg)
     return build(cfg.trainer, **arguments)
 
@@ -165,6 +219,7 @@ def quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # episodes are cheap to draw
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # short runs are fine
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # ours begins at the step that training is at
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
 
 
@@ -193,21 +248,9 @@ def test(run: Run, trainer: lightning.Trainer, path: Path, outer_steps: int, tra
     return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, outer_steps, seconds)
 
 
-def load_best(learner: MetaLearner, trainer: lightning.Trainer) -> None:
-    """Takes the weights of the checkpoint with the best validation loss, where one was written (trainer=debug writes none)."""
-    path = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if path:
-        load_weights(learner, Path(path))
-
-
 def load_weights(learner: MetaLearner, path: Path) -> None:
     """Weights of a checkpoint. Raises InputError when the file is missing, damaged or of another architecture."""
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}; was the run trained to its end?")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch raises whatever the damaged bytes lead to
-        raise InputError(f"checkpoint {path} is damaged ({type(error).__name__}); use another one or train again") from error
+    state = read(path)["state_dict"]
     try:
         learner.load_state_dict(state)
     except RuntimeError as error:
@@ -221,17 +264,6 @@ def load_run(output_dir: str | Path) -> Run:
     return load_checkpoint(load_config(output_dir), output_dir)
 
 
-def load_config(output_dir: Path) -> DictConfig:
-    """The configuration that a run was started with."""
-    path = output_dir / "config.yaml"
-    if not path.is_file():
-        raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
-    try:
-        return with_output_dir(OmegaConf.merge(RunConfig, OmegaConf.load(path)), str(output_dir))  # type: ignore[arg-type]
-    except (YAMLError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
-
-
 def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
     """Builds `cfg` and takes the weights of the run in `output_dir`."""
     built = build_run(cfg)
@@ -239,8 +271,3 @@ def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
         load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt")
     built.learner.eval()
     return built
-
-
-def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:
-    """The configuration with its place set, or taken out: two runs of it then have equal results."""
-    return OmegaConf.merge(cfg, {"output_dir": path})  # type: ignore[return-value]

@@ -38,6 +38,12 @@ class MetaLearner(LightningModule):
         self.curve: Curve | None = None
         self._steps: list[int] = []
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["obstacle"] = self.shares.obstacle
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.shares.obstacle = checkpoint["obstacle"]  # or the first meta-batch would be taken on one thread again, and round differently
+
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(params=self.algorithm.parameters())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer=optimizer), "interval": "step"}}
@@ -87,7 +93,8 @@ class MetaLearner(LightningModule):
         rates = f"optimizer.lr={self.trainer.optimizers[0].param_groups[0]['lr']:g}"
         if hasattr(self.algorithm, "inner_lr"):
             rates = f"algo.inner_lr={self.algorithm.inner_lr:g} and {rates}"
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or "none was written yet"
+        best = getattr(self.trainer.checkpoint_callback, "best_weights", None)
+        best = best if best and best.exists() else "none was written yet"
         return f"the loss is {loss.item()} at outer step {self.global_step} with {rates}; lower one of them (last good checkpoint: {best})"
 
     def validation_step(self, episodes: Episode, batch_index: int) -> None:

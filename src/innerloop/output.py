@@ -1,10 +1,14 @@
 """Where a run writes. Imports no torch: train.py's parent process uses it too."""
 
+import contextlib
+import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,14 +25,35 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot write to the output directory {path}: {error.strerror}; set hydra.run.dir to another one") from error
 
 
-def prepare_directory(path: str | Path) -> Path:
-    """Makes the output directory of a run. Raises InputError when it cannot be written, or holds the results or weights of another."""
+@contextlib.contextmanager
+def claimed(path: str | Path) -> Iterator[Path]:
+    """Makes the output directory of a run and keeps other processes out. Raises InputError when it cannot be written, or is in use."""
     path = Path(path).absolute()
     check_writable(path)
-    for old in (path / "results.json", path / "checkpoints" / "best.ckpt"):
-        if old.exists():
-            raise InputError(f"{path} already holds a run ({old.name}); delete it or set hydra.run.dir to another directory")
-    return path
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is running in {path}; wait for it, or set hydra.run.dir to another directory") from None
+    try:
+        yield path
+    finally:
+        lock.release()
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file whole or not at all, and waits until it is on the disk. Raises InputError when it cannot."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}; nothing that was there is lost, so make room and start again") from error
 
 
 class CheckOutput(Callback):

@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from innerloop.config import InputError, register
-from innerloop.experiment import build_trainer, load_checkpoint, load_config, steps_to_train, test
+from innerloop.experiment import build_trainer, load_checkpoint, steps_to_train, test
+from innerloop.settings import load_config
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -25,7 +26,7 @@ def rescore(run: Path, overrides: list[str]) -> tuple[dict[str, Any], Path]:
     cfg = override(load_config(run), overrides)
     built = load_checkpoint(cfg, run)
     path = run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained")[:150] + ".json")
-    return test(built, build_trainer(cfg, training=False), path, steps_to_train(built), train_seconds=None), path
+    return test(built, build_trainer(cfg), path, steps_to_train(built), train_seconds=None), path
 
 
 def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:

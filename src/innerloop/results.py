@@ -17,8 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from innerloop.config import InputError
 from innerloop.evaluation import Curve, mean_ci95, uses_batch_statistics
 from innerloop.learner import MetaLearner
+from innerloop.output import write_whole
 from innerloop.tasks.base import Tasks
 
 PACKAGES = ("innerloop", "torch", "lightning", "hydra-core", "numpy")
@@ -53,7 +55,7 @@ def write_results(
         "peak_memory_mb": peak_memory_mb(),
         "command": command(),
         "commit": commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
         "hardware": hardware(),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
@@ -75,9 +77,20 @@ def finite(number: float) -> float | None:
 def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises InputError for a damaged file."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def type_name(target: str) -> str:

@@ -1,0 +1,62 @@
+"""The settings of a run: as it saved them, and whether two runs have the same."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from innerloop.config import InputError, RunConfig
+from innerloop.results import commit, versions
+from innerloop.table import flat
+
+
+def load_config(output_dir: Path) -> DictConfig:
+    """The configuration that a run was started with."""
+    path = output_dir / "config.yaml"
+    if not path.is_file():
+        raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
+    try:
+        return with_output_dir(OmegaConf.merge(RunConfig, OmegaConf.load(path)), str(output_dir))  # type: ignore[arg-type]
+    except (YAMLError, ValueError) as error:
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:
+    """The configuration with its place set, or taken out: two runs of it then have equal results."""
+    return OmegaConf.merge(cfg, {"output_dir": path})  # type: ignore[return-value]
+
+
+def origin_of(cfg: DictConfig) -> dict[str, Any]:
+    """What decides the numbers of a run: its settings and the code."""
+    settings = OmegaConf.to_container(with_output_dir(cfg, None), resolve=True)
+    assert isinstance(settings, dict)
+    del settings["resume"]
+    return {"settings": settings, "code": {"commit": commit(), **versions()}}
+
+
+def check_same_run(directory: Path, origin: dict[str, Any], force: bool) -> None:
+    """Raises InputError where the directory holds a run with other settings, unless `force`."""
+    old = [directory / "results.json", *directory.glob("checkpoints/*.ckpt")]
+    if not (directory / "config.yaml").exists():
+        if found := next((path for path in old if path.exists()), None):
+            raise InputError(f"{directory} holds {found.name} but no config.yaml of a run; set hydra.run.dir to another directory")
+        return
+    settings = origin_of(load_config(directory))["settings"]
+    if (other := differences(settings, origin["settings"])) and not force and any(path.exists() for path in old):
+        raise InputError(
+            f"{directory} holds a run with other settings ({other}); set hydra.run.dir to another directory, delete it, or go on with "
+            "the new settings by resume=force"
+        )
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The values that differ between two settings, in words; empty if none does."""
+    old, new = flat(there), flat(here)
+    parts = [
+        f"{key}={old.get(key, 'nothing')} there and {new.get(key, 'nothing')} here"
+        for key in sorted(old.keys() | new.keys())
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+    return ", ".join(parts[:4]) + (f", and {len(parts) - 4} more" if len(parts) > 4 else "")
