@@ -9,6 +9,7 @@ import io
 import logging
 import math
 import random
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -80,9 +81,6 @@ class Checkpoints(Checkpoint):
         self._started = time.perf_counter()
         if self._restored:
             set_random_state(self._restored["random"])
-            for logger in csv_loggers(trainer):
-                logger.experiment.metrics = self._restored["metrics"]
-                logger.save()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -158,6 +156,15 @@ def put_aside(path: Path, reason: str) -> None:
 
 def csv_loggers(trainer: Trainer) -> list[CSVLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)] if trainer.is_global_zero else []
+
+
+def continue_logs(trainer: Trainer, state: State | None) -> None:
+    """Makes metrics.csv what it was at the checkpoint `state`, whatever a killed process logged after that."""
+    for logger in csv_loggers(trainer):
+        shutil.rmtree(logger.log_dir, ignore_errors=True)  # or CSVLogger warns of what it finds
+        if state:
+            logger.experiment.metrics = state["innerloop"]["metrics"]
+            logger.save()
 
 
 def logged(logger: CSVLogger) -> list[dict[str, str]]:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import time
 import warnings
 from functools import partial
@@ -18,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
-from innerloop.checkpoint import BEST, AtomicFiles, Checkpoints, State, csv_loggers, latest, read
+from innerloop.checkpoint import BEST, AtomicFiles, Checkpoints, State, continue_logs, latest, read
 from innerloop.config import InputError, check_choice, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.execution import Execution
@@ -77,6 +76,7 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     started, earlier, path = time.perf_counter(), 0.0, None
     if steps_to_train(run) == 0:
         return 0, 0.0
+    continue_logs(trainer, state[1] if state else None)
     if state:
         path, content = state
         step, earlier = content["global_step"], content["innerloop"]["seconds"]
@@ -85,19 +85,11 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
             return step, earlier
         log.info(f"going on after outer step {step}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
-    clear_logs(trainer)
     trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
     checkpoints = trainer.checkpoint_callback
     if isinstance(checkpoints, Checkpoints) and checkpoints.best_weights.exists():  # trainer=debug writes none
         load_weights(run.learner, checkpoints.best_weights)
     return trainer.global_step, earlier + time.perf_counter() - started
-
-
-@rank_zero_only
-def clear_logs(trainer: lightning.Trainer) -> None:
-    """Takes away what a killed process logged: a checkpoint holds the rows up to it, and CSVLogger warns of files that it finds."""
-    for logger in csv_loggers(trainer):
-        shutil.rmtree(logger.log_dir, ignore_errors=True)
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:

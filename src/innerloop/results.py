@@ -115,7 +115,7 @@ def command() -> str:
 
 def commit() -> str | None:
     """The commit of the source tree, with "+changes" where it was edited; None outside a git checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]  # a killed process would leave its lock behind
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
