@@ -39,8 +39,8 @@ RUNS = {
     "maml, loop, conv4 on 2 threads": IMAGES,
     "maml, learn2learn": ["engine=learn2learn"],
     "maml, 10 steps at once": ["steps_at_once=10", "optimizer.fused=true"],
-    "reptile": ["algo=reptile"],
-    "reptile, dropout, 2 workers": ["algo=reptile", "model.dropout=0.2", "num_workers=2"],
+    "reptile": ["algo=reptile", "algo.inner_lr=0.01"],
+    "reptile, dropout, 2 workers": ["algo=reptile", "algo.inner_lr=0.01", "model.dropout=0.2", "num_workers=2"],
     "protonet": ["algo=protonet", *IMAGES],
     "maml, dropout, 2 processes": ["trainer=ddp", "model.dropout=0.2"],
 }

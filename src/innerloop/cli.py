@@ -15,12 +15,14 @@ def main() -> None:
     evaluate.add_argument("overrides", nargs="*", help="as for train.py: task.shots=1 eval_adaptation_steps=20 task=glyphs")
     table = verbs.add_parser("table", help="one table over the jobs of a sweep, or over all runs below a directory")
     table.add_argument("directory", type=Path)
+    table.add_argument("--sort", metavar="COLUMN", help="value, ci95, algo.inner_lr, ...; --sort=-value from high to low")
+    table.add_argument("--csv", type=Path, metavar="FILE", help="write it as a CSV file too, with all columns")
     arguments = parser.parse_args()
     try:
         if arguments.verb == "eval":
             evaluate_run(arguments.run, arguments.overrides)
         else:
-            print_table(arguments.directory)
+            print_table(arguments.directory, arguments.sort, arguments.csv)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -36,10 +38,13 @@ def evaluate_run(run: Path, overrides: list[str]) -> None:
     print(f"results: {path}")
 
 
-def print_table(directory: Path) -> None:
-    from innerloop.table import show, sweep_table
+def print_table(directory: Path, sort: str | None, csv: Path | None) -> None:
+    from innerloop.table import show, sweep_table, write_csv
 
-    show(sweep_table(directory))
+    show(sweep_table(directory, sort))
+    if csv:
+        write_csv(directory, csv, sort)
+        print(f"table: {csv}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from innerloop.data import EpisodicDataModule
 from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
 from innerloop.output import claimed
-from innerloop.results import read_json, write_results
+from innerloop.results import Training, read_json, write_results
 from innerloop.settings import check_same_run, load_config, origin_of, with_output_dir
 from innerloop.tasks.base import Tasks
 
@@ -67,29 +67,30 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     state = latest(directory / "checkpoints", origin, force)
     trainer = build_trainer(cfg, origin)
     rank_zero_only(OmegaConf.save)(with_output_dir(cfg, None), directory / "config.yaml")
-    outer_steps, seconds = train(built, trainer, state)
-    return test(built, trainer, results, outer_steps, seconds)
+    return test(built, trainer, results, train(built, trainer, state))
 
 
-def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> tuple[int, float]:
-    """Trains from the beginning or from a checkpoint, and takes the best weights. Returns the outer steps, and the seconds in all."""
+def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> Training:
+    """Trains from the beginning or from a checkpoint, and takes the best weights."""
     started, earlier, path = time.perf_counter(), 0.0, None
     if steps_to_train(run) == 0:
-        return 0, 0.0
+        return Training(0, 0.0, trainer.validate(run.learner, run.data.val_dataloader(), verbose=False)[0]["val/loss"])
     continue_logs(trainer, state[1] if state else None)
     if state:
         path, content = state
         step, earlier = content["global_step"], content["innerloop"]["seconds"]
         if step >= run.cfg.outer_steps:
             load_weights(run.learner, path.with_name(BEST))
-            return step, earlier
+            return Training(step, earlier, content["innerloop"]["best_loss"])
         log.info(f"going on after outer step {step}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
     trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
+    val_loss = trainer.callback_metrics["val/loss"].item()
     checkpoints = trainer.checkpoint_callback
     if isinstance(checkpoints, Checkpoints) and checkpoints.best_weights.exists():  # trainer=debug writes none
         load_weights(run.learner, checkpoints.best_weights)
-    return trainer.global_step, earlier + time.perf_counter() - started
+        val_loss = checkpoints.best_loss
+    return Training(trainer.global_step, earlier + time.perf_counter() - started, val_loss)
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:
@@ -232,12 +233,12 @@ def validation_interval(cfg: DictConfig) -> int:
     return interval
 
 
-def test(run: Run, trainer: lightning.Trainer, path: Path, outer_steps: int, train_seconds: float | None) -> dict[str, Any]:
-    """Scores the test episodes and writes the results to `path`. outer_steps: how many the weights were trained for."""
+def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -> dict[str, Any]:
+    """Scores the test episodes and writes the results to `path`."""
     started = time.perf_counter()
     trainer.test(run.learner, datamodule=run.data, verbose=False)
-    seconds = {"train_seconds": train_seconds, "eval_seconds": time.perf_counter() - started}
-    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, outer_steps, seconds)
+    seconds = time.perf_counter() - started
+    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, training, seconds)
 
 
 def load_weights(learner: MetaLearner, path: Path) -> None:

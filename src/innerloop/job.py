@@ -1,14 +1,19 @@
 """One job of train.py: what is around a run when it is started from the command line."""
 
+import contextlib
+import math
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 
 from innerloop.config import InputError
 from innerloop.experiment import run
@@ -17,15 +22,18 @@ from innerloop.table import Results, results_table, show
 
 
 def run_job(cfg: DictConfig) -> float:
-    """Runs, prints the result and returns its value. Bad input is one sentence and exit code 1 (a traceback with HYDRA_FULL_ERROR=1).
+    """Runs, prints the result and returns the lowest validation loss, which sweepers minimise.
 
-    In a sweep the sentence is kept beside the job's other files, the value is NaN, and the other jobs go on, whatever the error.
+    Bad input is one sentence and exit code 1 (a traceback with HYDRA_FULL_ERROR=1). In a sweep the sentence is kept beside the job's other
+    files, the value is infinite, as it is where the loss diverged, and the other jobs go on, whatever the error.
     """
     hydra = HydraConfig.get()
     output_dir, sweeping = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
-    (output_dir / ERROR_FILE).unlink(missing_ok=True)
+    if not rank_zero_only.rank:  # type: ignore[attr-defined]
+        (output_dir / ERROR_FILE).unlink(missing_ok=True)
     try:
-        results = run(cfg, output_dir)
+        with alone() if sweeping else contextlib.nullcontext():
+            results = run(cfg, output_dir)
     except Exception as error:
         expected = isinstance(error, InputError) and os.environ.get("HYDRA_FULL_ERROR") != "1"
         if not expected and not sweeping:
@@ -36,9 +44,27 @@ def run_job(cfg: DictConfig) -> float:
         if not sweeping:
             raise SystemExit(1) from None
         (output_dir / ERROR_FILE).write_text(f"{error}\n")
-        return float("nan")
+        return math.inf
     report(results, output_dir)
-    return float("nan") if results["value"] is None else results["value"]
+    return math.inf if results["val_loss"] is None else results["val_loss"]
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Makes a job of a sweep what it is when it is run alone, in the same directory: for several devices Lightning starts the program again
+    with sys.argv, in hydra.run.dir, and leaves its environment variables and process group to the next job."""
+    hydra, argv, environment = HydraConfig.get(), sys.argv, dict(os.environ)
+    with flag_override(cast(DictConfig, hydra), "readonly", False):
+        hydra.run.dir = hydra.runtime.output_dir
+    sys.argv = [argv[0], *hydra.overrides.task]
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 @rank_zero_only

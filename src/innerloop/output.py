@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from innerloop.config import InputError
 
+LOCK = ".lock"
+
 
 def check_writable(path: Path) -> None:
     """Makes a directory. Raises InputError when nothing can be written there."""
@@ -30,7 +32,7 @@ def claimed(path: str | Path) -> Iterator[Path]:
     """Makes the output directory of a run and keeps other processes out. Raises InputError when it cannot be written, or is in use."""
     path = Path(path).absolute()
     check_writable(path)
-    lock = FileLock(path / ".lock", timeout=0)
+    lock = FileLock(path / LOCK, timeout=1)  # a moment: `innerloop table` tries it too
     try:
         lock.acquire()
     except Timeout:
@@ -56,6 +58,17 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}; nothing that was there is lost, so make room and start again") from error
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process is running in the output directory of a run."""
+    if not (path / LOCK).exists():
+        return False
+    try:
+        with FileLock(path / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 class CheckOutput(Callback):
     """Refuses an output directory that cannot be written before Hydra tries, and fails with a traceback."""
 
@@ -64,6 +77,10 @@ class CheckOutput(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         refuse_unwritable(config.hydra.sweep)
+        old = Path(config.hydra.sweep.dir) / "multirun.yaml"
+        if old.is_file() and not ({"algo", "outer_steps"} <= set(OmegaConf.load(old))):
+            print(f"Error: {old.parent} holds a sweep of another project; set hydra.sweep.dir to another directory", file=sys.stderr)
+            raise SystemExit(1)
 
 
 def refuse_unwritable(node: DictConfig) -> None:

@@ -12,6 +12,7 @@ from yaml import YAMLError
 
 from innerloop.config import InputError, register
 from innerloop.experiment import build_trainer, load_checkpoint, steps_to_train, test
+from innerloop.results import Training
 from innerloop.settings import load_config
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -26,7 +27,7 @@ def rescore(run: Path, overrides: list[str]) -> tuple[dict[str, Any], Path]:
     cfg = override(load_config(run), overrides)
     built = load_checkpoint(cfg, run)
     path = run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained")[:150] + ".json")
-    return test(built, build_trainer(cfg), path, steps_to_train(built), train_seconds=None), path
+    return test(built, build_trainer(cfg), path, Training(steps_to_train(built), None, None)), path
 
 
 def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:

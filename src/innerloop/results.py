@@ -1,5 +1,6 @@
 """results.json: what a run found, and all it takes to find it again."""
 
+import functools
 import json
 import math
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -26,14 +27,21 @@ from innerloop.tasks.base import Tasks
 PACKAGES = ("innerloop", "torch", "lightning", "hydra-core", "numpy")
 
 
+class Training(NamedTuple):
+    """What training took, and the lowest validation loss; None where it was not this process that trained."""
+
+    outer_steps: int
+    seconds: float | None
+    val_loss: float | None
+
+
 def write_results(
-    path: Path, cfg: DictConfig, tasks: Tasks, learner: MetaLearner, outer_steps: int, seconds: dict[str, float | None]
+    path: Path, cfg: DictConfig, tasks: Tasks, learner: MetaLearner, training: Training, eval_seconds: float
 ) -> dict[str, Any]:
     """Writes and returns the results of a tested learner. A contract that other tools read: keys are added, never renamed."""
     curve = learner.curve
     assert curve is not None, "test the learner first"
     points = curve_points(curve)
-    train_seconds = seconds["train_seconds"]
     results = {
         "metric": tasks.objective.metric,
         "value": points[-1]["value"],
@@ -48,10 +56,14 @@ def write_results(
         "ways": tasks.ways,
         "shots": tasks.shots,
         "queries": tasks.queries,
-        "outer_steps": outer_steps,
-        **seconds,
+        "outer_steps": training.outer_steps,
+        "val_loss": None if training.val_loss is None else finite(training.val_loss),
+        "train_seconds": training.seconds,
+        "eval_seconds": eval_seconds,
         # training tasks over train_seconds, which includes validation
-        "tasks_per_second": outer_steps * cfg.meta_batch_size / train_seconds if outer_steps and train_seconds else None,
+        "tasks_per_second": training.outer_steps * cfg.meta_batch_size / training.seconds
+        if training.outer_steps and training.seconds
+        else None,
         "peak_memory_mb": peak_memory_mb(),
         "command": command(),
         "commit": commit(),
@@ -113,6 +125,7 @@ def command() -> str:
     return shlex.join([program, *sys.argv[1:]])
 
 
+@functools.cache  # of the code that was loaded, not of what it is when a run ends
 def commit() -> str | None:
     """The commit of the source tree, with "+changes" where it was edited; None outside a git checkout."""
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]  # a killed process would leave its lock behind

@@ -1,12 +1,28 @@
 """What train.py -m adds to its jobs. Imports no torch: it lives in the parent process."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 ERROR_FILE = "error.txt"
+PLACES = ("output_dir", "resume")  # of a configuration, what does not decide the numbers
+
+
+def run_key(_root_: DictConfig) -> str:
+    """Eight letters for a configuration, whatever the order of its overrides: a sweep finds the folders of its jobs again."""
+    plain: Any = OmegaConf.to_container(_root_)
+    for place in PLACES:
+        plain[place] = None
+    plain.pop("hydra", None)
+    text = json.dumps(OmegaConf.to_container(OmegaConf.create(plain), resolve=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+OmegaConf.register_new_resolver("run_key", run_key, replace=True)  # on import: workers of launchers import the callbacks below
 
 
 class PrintTable(Callback):

@@ -1,15 +1,19 @@
 """Results as tables on the terminal."""
 
+import csv
 import json
 import statistics
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from innerloop.config import InputError
+from innerloop.output import in_use
+from innerloop.sweep import ERROR_FILE
 
 Results = dict[str, Any]
 
@@ -32,27 +36,95 @@ def results_table(results: Results) -> Table:
     return table
 
 
-def sweep_table(directory: Path) -> Table:
-    """One row for each job below `directory`: what its configuration has that others have not, its result, and the spread over seeds.
+class Job(NamedTuple):
+    """A job of a sweep: its folder as seen from the sweep's, settings, results if it is finished, and what there is to say if it is not."""
 
-    Raises InputError when there is no finished or failed job.
+    name: str
+    settings: dict[str, Any]
+    results: Results | None
+    remark: str
+
+
+def jobs_below(directory: Path) -> list[Job]:
+    """All jobs, finished or not, in the order of their settings. Raises InputError when there is none."""
+    folders = {path.parent for name in ("results.json", ERROR_FILE, "config.yaml") for path in directory.rglob(name)}
+    folders = {folder.parent if folder.name == ".hydra" else folder for folder in folders}
+    if not folders:
+        raise InputError(f"there is no run below {directory}; give the directory of a sweep or of a run")
+    jobs = [job_in(folder, str(folder.relative_to(directory))) for folder in sorted(folders)]
+    keys = differing([job.settings for job in jobs])
+    return sorted(jobs, key=lambda job: [order(job.settings.get(key)) for key in keys])
+
+
+def job_in(folder: Path, name: str) -> Job:
+    if (folder / "results.json").exists():
+        results = read(folder / "results.json")
+        return Job(name, flat(results["config"]), results, "")
+    saved = next((path for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml") if path.exists()), None)
+    settings = flat(OmegaConf.to_container(OmegaConf.load(saved))) if saved else {}
+    if (folder / ERROR_FILE).exists():
+        return Job(name, settings, None, f"failed: {(folder / ERROR_FILE).read_text().strip()}")
+    steps = max((int(path.stem[5:]) for path in folder.glob("checkpoints/step-*.ckpt")), default=0)
+    return Job(name, settings, None, f"{'running' if in_use(folder) else 'interrupted'}, {steps} outer steps saved")
+
+
+def order(value: Any) -> tuple[bool, float, str]:
+    """To sort by: numbers by size, then text, then what is not there."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None, value if number else float("inf"), str(value)
+
+
+def sweep_rows(directory: Path, sort: str | None = None) -> list[dict[str, Any]]:
+    """A row for each job: the settings that tell the jobs apart, result, interval, and mean and standard deviation over seeds.
+
+    sort: a column, with a minus in front from high to low. Raises InputError for one that is not there.
     """
-    jobs = {path.parent: read(path) for path in sorted(directory.rglob("results.json"))}
-    failed = {path.parent: path.read_text().strip() for path in sorted(directory.rglob("error.txt"))}
-    if not jobs and not failed:
-        raise InputError(f"there is no results.json below {directory}; give the directory of a sweep or of a run")
-    settings = {job: flat(results["config"]) for job, results in jobs.items()}
-    keys = differing(list(settings.values()))
-    seeds = over_seeds(jobs, settings, [key for key in keys if key != "seed"])
-    table = Table(title=f"{directory}: {len(jobs)} finished, {len(failed)} failed", title_justify="left")
-    for column in ("job", *map(heading, keys), "metric", "value", "95 % CI", "mean ± std over seeds"):
+    jobs = jobs_below(directory)
+    keys = differing([job.settings for job in jobs])
+    groups = over_seeds(jobs, [key for key in keys if key != "seed"])
+    rows = []
+    for job in jobs:
+        values = groups[job.name]
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        result = {key: (job.results or {}).get(key) for key in ("metric", "value", "ci95", "val_loss")}
+        rows.append(
+            {"job": job.name, **{heading(key): cell(key, job.settings.get(key)) for key in keys}, **result}
+            | {"mean": statistics.mean(values) if values else None, "std": spread, "seeds": len(values), "remark": job.remark}
+        )
+    if sort:
+        column = sort.removeprefix("-")
+        if column not in rows[0]:
+            raise InputError(f"the table has no column {column}; sort by one of {', '.join(rows[0])}")
+        there = sorted((row for row in rows if row[column] is not None), key=lambda row: order(row[column]), reverse=sort.startswith("-"))
+        rows = there + [row for row in rows if row[column] is None]
+    return rows
+
+
+def sweep_table(directory: Path, sort: str | None = None) -> Table:
+    """`sweep_rows` to be read."""
+    rows = sweep_rows(directory, sort)
+    finished, failed = sum(row["metric"] is not None for row in rows), sum(row["remark"].startswith("failed") for row in rows)
+    others = f", {len(rows) - finished - failed} unfinished" if len(rows) > finished + failed else ""
+    table = Table(title=f"{directory}: {finished} finished, {failed} failed{others}", title_justify="left")
+    settings = [
+        column for column in rows[0] if column not in ("job", "metric", "value", "ci95", "val_loss", "mean", "std", "seeds", "remark")
+    ]
+    for column in ("job", *settings, "metric", "value", "95 % CI", "mean ± std over seeds"):
         table.add_column(column, overflow="fold")
-    for job, results in jobs.items():
-        values = [cell(key, settings[job].get(key, "")) for key in keys]
-        table.add_row(job_name(job, directory), *values, results["metric"], *measured(results), seeds[job])
-    for job, error in failed.items():
-        table.add_row(job_name(job, directory), *["" for _ in keys], "failed", "", "", error)
+    for row in rows:
+        spread = f"{row['mean']:.4f} ± {row['std']:.4f} (n={row['seeds']})" if row["std"] is not None else ""
+        result = (row["metric"], *measured(row), spread) if row["metric"] else ("", "", "", row["remark"])
+        table.add_row(row["job"], *("" if row[column] is None else str(row[column]) for column in settings), *result)
     return table
+
+
+def write_csv(directory: Path, path: Path, sort: str | None = None) -> None:
+    """`sweep_rows` as a file for other programs."""
+    rows = sweep_rows(directory, sort)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read(path: Path) -> Results:
@@ -73,19 +145,14 @@ def heading(key: str) -> str:
     return key.removesuffix("._target_").removesuffix(".path")
 
 
-def cell(key: str, value: Any) -> str:
+def cell(key: str, value: Any) -> Any:
     """A class by its name, all else as it is."""
-    return str(value).rsplit(".", 1)[-1].lower() if is_choice(key) else str(value)
+    return str(value).rsplit(".", 1)[-1].lower() if is_choice(key) and value is not None else value
 
 
 def is_choice(key: str) -> bool:
     """Whether a key names the class or function that a group was set to."""
     return key.endswith(("._target_", "engine.forward.path"))
-
-
-def job_name(job: Path, directory: Path) -> str:
-    """The job's folder as seen from the sweep's."""
-    return str(job.relative_to(directory))
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -111,19 +178,11 @@ def differing(settings: list[dict[str, Any]]) -> list[str]:
     return shown
 
 
-def over_seeds(jobs: dict[Path, Results], settings: dict[Path, dict[str, Any]], keys: list[str]) -> dict[Path, str]:
-    """For each job, mean and standard deviation of the jobs that differ from it in their seed alone."""
-    groups = defaultdict(list)
+def over_seeds(jobs: list[Job], keys: list[str]) -> dict[str, list[float]]:
+    """For each job, the values of the jobs that differ from it in their seed alone, one for each seed; diverged ones are left out."""
+    groups: dict[Any, dict[int, float]] = defaultdict(dict)
+    place = {job.name: tuple(repr(job.settings.get(key)) for key in keys) for job in jobs}
     for job in jobs:
-        groups[tuple(repr(settings[job].get(key)) for key in keys)].append(job)
-    spread = {}
-    for group in groups.values():
-        spread.update(dict.fromkeys(group, spread_text({jobs[job]["seed"]: jobs[job]["value"] for job in group})))
-    return spread
-
-
-def spread_text(values: dict[int, float | None]) -> str:
-    """seed -> value, None if it diverged."""
-    finite = [value for value in values.values() if value is not None]
-    diverged = f", {len(values) - len(finite)} diverged" if len(finite) < len(values) else ""
-    return f"{statistics.mean(finite):.4f} ± {statistics.stdev(finite):.4f} (n={len(finite)}{diverged})" if len(finite) > 1 else ""
+        if job.results and job.results["value"] is not None:
+            groups[place[job.name]][job.results["seed"]] = job.results["value"]
+    return {job.name: list(groups[place[job.name]].values()) for job in jobs}
