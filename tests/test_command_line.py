@@ -69,17 +69,6 @@ def test_same_seed_gives_the_same_results_and_another_seed_does_not(tmp_path):
     assert first["curve"] != timeless(1, "c")["curve"]
 
 
-def test_sweep_ends_with_one_table_and_survives_a_job_that_fails(tmp_path):
-    stdout, stderr = call(
-        "train.py", "-m", *TINY, "algo=maml,reptile", "algo.inner_lr=0.01,-1", "seed=0,1", f"hydra.sweep.dir={tmp_path}", code=1
-    )
-    assert "4 finished, 4 failed" in stdout
-    assert "mean ± std over seeds" in stdout and "(n=2)" in stdout
-    assert stderr.count("Error: algo.inner_lr must be a number > 0, got -1") == 4
-    again, _ = call("-m", "innerloop", "table", str(tmp_path))
-    assert again.strip() in stdout
-
-
 def test_eval_scores_a_finished_run_again(finished):
     directory = finished[0]
     trained = json.loads((directory / "results.json").read_text())
@@ -181,14 +170,6 @@ def test_without_a_directory_runs_and_sweeps_get_a_stamped_one(tmp_path):
         assert stderr == ""
         assert len(list((tmp_path / folder).rglob("results.json"))) == (1 if folder == "outputs" else 2)
         assert len(list((tmp_path / folder).glob("*/*"))) == 1
-
-
-def test_a_directory_that_holds_a_run_is_refused(finished):
-    directory = finished[0]
-    before = (directory / "results.json").read_bytes()
-    with pytest.raises(InputError, match="already holds a run .results.json.; delete it or set hydra.run.dir"):
-        run(compose_run(*TINY), directory)
-    assert (directory / "results.json").read_bytes() == before
 
 
 def test_bad_checkpoints_and_runs(finished, tmp_path):

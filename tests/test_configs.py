@@ -13,7 +13,7 @@ from innerloop.experiment import build_run, load_run, run
 from tests.conftest import OMNIGLOT, ROOT, TINY, compose_run
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {"model", "objective", "engine", "input_shape", "outputs"}
+PASSED = {"model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],

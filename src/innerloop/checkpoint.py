@@ -11,6 +11,7 @@ import math
 import random
 import shutil
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ class Checkpoints(Checkpoint):
         self._started = time.perf_counter()
         if self._restored:
             set_random_state(self._restored["random"])
+            if self._restored["origin"]["settings"] != self.origin["settings"]:
+                take_new_rates(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -113,6 +116,21 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: State) -> None:
         self._restored = checkpoint["innerloop"]
         self.best_loss, self.seconds = self._restored["best_loss"], self._restored["seconds"]
+        if checkpoint["global_step"] < self.origin["settings"]["outer_steps"]:  # as it is where more steps are asked for than before
+            checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+
+
+def take_new_rates(trainer: Trainer, learner: Any) -> None:
+    """After resume=force: what a checkpoint holds of the outer optimizer is its moments, but also its old settings, and the schedule's."""
+    (optimizer,), (schedule,) = trainer.optimizers, trainer.lr_scheduler_configs
+    new = learner.optimizer(params=learner.algorithm.parameters())
+    for group, wanted in zip(optimizer.param_groups, new.param_groups, strict=True):
+        group.update({key: value for key, value in wanted.items() if key != "params"}, initial_lr=wanted["lr"])
+    schedule.scheduler = scheduler = learner.scheduler(optimizer=optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of steps of the schedule without the optimizer's
+        for _ in range(trainer.global_step):
+            scheduler.step()
 
 
 def latest(directory: Path, origin: State, force: bool) -> tuple[Path, State] | None:

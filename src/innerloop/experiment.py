@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
-from innerloop.checkpoint import BEST, AtomicFiles, Checkpoints, State, continue_logs, latest, read
+from innerloop.checkpoint import AtomicFiles, Checkpoints, State, continue_logs, latest, read
 from innerloop.config import InputError, check_choice, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.execution import Execution
@@ -78,19 +78,15 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     continue_logs(trainer, state[1] if state else None)
     if state:
         path, content = state
-        step, earlier = content["global_step"], content["innerloop"]["seconds"]
-        if step >= run.cfg.outer_steps:
-            load_weights(run.learner, path.with_name(BEST))
-            return Training(step, earlier, content["innerloop"]["best_loss"])
-        log.info(f"going on after outer step {step}, from {path}")
+        earlier = content["innerloop"]["seconds"]
+        log.info(f"going on after outer step {content['global_step']}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
     trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
-    val_loss = trainer.callback_metrics["val/loss"].item()
-    checkpoints = trainer.checkpoint_callback
-    if isinstance(checkpoints, Checkpoints) and checkpoints.best_weights.exists():  # trainer=debug writes none
+    seconds, checkpoints = earlier + time.perf_counter() - started, trainer.checkpoint_callback
+    if isinstance(checkpoints, Checkpoints) and checkpoints.best_weights.exists():
         load_weights(run.learner, checkpoints.best_weights)
-        val_loss = checkpoints.best_loss
-    return Training(trainer.global_step, earlier + time.perf_counter() - started, val_loss)
+        return Training(trainer.global_step, seconds, checkpoints.best_loss)
+    return Training(trainer.global_step, seconds, trainer.callback_metrics["val/loss"].item())  # trainer=debug, or without the callback
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:

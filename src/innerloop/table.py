@@ -47,8 +47,8 @@ class Job(NamedTuple):
 
 def jobs_below(directory: Path) -> list[Job]:
     """All jobs, finished or not, in the order of their settings. Raises InputError when there is none."""
-    folders = {path.parent for name in ("results.json", ERROR_FILE, "config.yaml") for path in directory.rglob(name)}
-    folders = {folder.parent if folder.name == ".hydra" else folder for folder in folders}
+    found = (path.parent for name in ("results.json", ERROR_FILE, "config.yaml") for path in directory.rglob(name))
+    folders = {folder for folder in found if folder.name != ".hydra"}
     if not folders:
         raise InputError(f"there is no run below {directory}; give the directory of a sweep or of a run")
     jobs = [job_in(folder, str(folder.relative_to(directory))) for folder in sorted(folders)]
