@@ -121,3 +121,14 @@ def test_several_devices_job_after_job(tmp_path):
     values = {(row["trainer.devices"], row["seed"]): row["value"] for row in sweep_rows(tmp_path)}
     for seed in (0, 1):
         assert values[2, seed] == pytest.approx(values[1, seed], rel=1e-5)
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers_give_the_same_jobs(launcher, tmp_path):
+    """Processes of their own find the same folders, and a job that is finished there is not run again."""
+    arguments = ["train.py", "-m", *TINY, "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
+    call(*arguments, f"hydra/launcher={launcher}")
+    before = results_of(tmp_path)
+    assert len(before) == 2
+    assert call(*arguments)[0].count("holds the results of this run already") == 2
+    assert results_of(tmp_path) == before
