@@ -209,6 +209,7 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # episodes are cheap to draw
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # short runs are fine
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # ours begins at the step that training is at
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # on a login node that is what one wants
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
 
 

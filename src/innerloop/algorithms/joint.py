@@ -23,5 +23,5 @@ class Joint(MAML):
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes
         x, y = torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)
-        predictions = self.model(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        predictions = self.engine(self.model, {}, x)  # a batch for each task: what batch norm sees must not depend on the other tasks
         return self.objective.loss(predictions, y), predictions[:, support_x.shape[1] :]
