@@ -86,3 +86,8 @@ def test_cost_measures_and_draws(tmp_path):
     rows = json.loads((tmp_path / "cost.json").read_text())
     assert len(rows) == 10 and all(row["seconds"] > 0 and row["mb"] > 0 for row in rows)
     assert "picture: cost.png" in printed and (tmp_path / "cost.png").stat().st_size > 10_000
+
+
+def test_survive_kills_and_compares():
+    printed = call_script("survive.py", "--kills", "2", "--runs", "maml", cwd=ROOT)
+    assert "2 kills in" in printed and "differs" not in printed

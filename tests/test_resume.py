@@ -180,10 +180,14 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_loses_nothing(alone, tmp_p
     assert differing(alone, directory) == []
 
 
-def test_a_finished_run_is_left_as_it_is(alone):
+def test_a_finished_run_is_left_as_it_is(alone, monkeypatch, caplog):
     before = {path: path.read_bytes() for path in alone.rglob("*") if path.is_file()}
     assert run(compose_run(*SHORT), alone) == json.loads((alone / "results.json").read_text())
     assert {path: path.read_bytes() for path in alone.rglob("*") if path.is_file()} == before
+    monkeypatch.setattr(settings, "commit", lambda: "another")
+    with caplog.at_level(logging.INFO):
+        run(compose_run(*SHORT), alone)
+    assert "holds the results of this run already, of other code (commit=" in caplog.text
 
 
 @pytest.mark.parametrize("which", ["stopped", "alone"])

@@ -24,7 +24,7 @@ from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
 from innerloop.output import claimed
 from innerloop.results import Training, read_json, write_results
-from innerloop.settings import check_same_run, load_config, origin_of, with_output_dir
+from innerloop.settings import check_same_run, differences, load_config, origin_of, with_output_dir
 from innerloop.tasks.base import Tasks
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,10 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     check_same_run(directory, origin, force)
     results = directory / "results.json"
     if results.exists() and not force:
-        log.info(f"{directory} holds the results of this run already")
-        return read_json(results)
+        finished = read_json(results)
+        other = differences({"commit": finished["commit"], **finished["versions"]}, origin["code"])
+        log.info(f"{directory} holds the results of this run already" + (f", of other code ({other})" if other else ""))
+        return finished
     built = build_run(cfg)
     state = latest(directory / "checkpoints", origin, force)
     trainer = build_trainer(cfg, origin)
