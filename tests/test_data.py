@@ -55,7 +55,7 @@ def test_streams_of_different_splits_and_seeds_never_meet():
 
 def test_ranks_share_the_meta_batch(monkeypatch):
     class TrainerOfRank:
-        world_size, global_step = 3, 0
+        world_size, global_step, accumulate_grad_batches = 3, 0, 1
 
         def __init__(self, rank):
             self.global_rank = rank

@@ -132,3 +132,29 @@ def test_other_launchers_give_the_same_jobs(launcher, tmp_path):
     assert len(before) == 2
     assert call(*arguments)[0].count("holds the results of this run already") == 2
     assert results_of(tmp_path) == before
+
+
+def test_the_table_takes_what_it_finds(swept, tmp_path):
+    """Brackets in a sentence, files that cannot be read, another job's process."""
+    for name in ("bracket", "damaged", "busy"):
+        (tmp_path / name / "checkpoints").mkdir(parents=True)
+    (tmp_path / "bracket" / "error.txt").write_text("must be [low, high] [/x]")
+    (tmp_path / "damaged" / "config.yaml").write_text("{")
+    (tmp_path / "damaged" / "checkpoints" / "step-final.ckpt").write_text("")
+    (tmp_path / "busy" / "error.txt").write_text("of an earlier try")
+    (tmp_path / "busy" / "config.yaml").write_text("seed: 1")
+    with claimed(tmp_path / "busy"):
+        stdout, _ = call("-m", "innerloop", "table", str(tmp_path))
+    assert "0 finished, 1 failed, 2 unfinished" in " ".join(stdout.split())
+    assert "failed: must be [low, high] [/x]" in stdout and "running, 0 outer steps saved" in stdout
+    _, stderr = call("-m", "innerloop", "table", str(tmp_path), "--csv", str(tmp_path / "nowhere" / "table.csv"), code=1)
+    assert "cannot write" in stderr and stderr.count("\n") == 1
+
+
+def test_a_job_that_is_running_elsewhere_is_not_marked_as_failed(tmp_path):
+    arguments = ["train.py", "-m", *TINY, f"hydra.sweep.dir={tmp_path}"]
+    call(*arguments)
+    (results,) = results_of(tmp_path)
+    with claimed(results.parent):
+        assert "another process is running in" in call(*arguments)[1]
+    assert not list(tmp_path.rglob("error.txt"))

@@ -9,7 +9,6 @@ import io
 import logging
 import math
 import random
-import shutil
 import time
 import warnings
 import zipfile
@@ -116,7 +115,7 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: State) -> None:
         self._restored = checkpoint["innerloop"]
         self.best_loss, self.seconds = self._restored["best_loss"], self._restored["seconds"]
-        if checkpoint["global_step"] < self.origin["settings"]["outer_steps"]:  # as it is where more steps are asked for than before
+        if self._restored["origin"]["settings"]["outer_steps"] < self.origin["settings"]["outer_steps"]:  # more than were asked for before
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
@@ -154,8 +153,29 @@ def latest(directory: Path, origin: State, force: bool) -> tuple[Path, State] | 
                 f"{path} was written by other code ({other}), which may not give the same numbers; go back to it, start in another "
                 "directory, or go on with resume=force"
             )
+        check_force(path, state, origin)
         return path, state
     return None
+
+
+def check_force(path: Path, state: State, origin: State) -> None:
+    """Raises InputError for new settings that even resume=force cannot go on with."""
+    old, new = dict(state["innerloop"]["origin"]["settings"]), dict(origin["settings"])
+    old["optimizer"], new["optimizer"] = old["optimizer"]["_target_"], new["optimizer"]["_target_"]
+    for key in ("steps_at_once", "optimizer"):
+        before, now = old[key], new[key]
+        if before != now:
+            raise InputError(
+                f"{path} is of a training with {key}={before}, which cannot go on with {key}={now}; start in another directory"
+            )
+    if state["global_step"] > new["outer_steps"]:
+        raise InputError(f"{path} is past outer_steps={new['outer_steps']}; ask for more, or start in another directory")
+
+
+def checkpoints_of(trainer: Trainer) -> Checkpoints | None:
+    """Ours, whatever else a user added; None where it was left out, and with trainer=debug."""
+    ours = next((callback for callback in trainer.checkpoint_callbacks if isinstance(callback, Checkpoints)), None)
+    return ours if ours and ours.best_weights.exists() else None
 
 
 def check_use(path: Path, state: State, origin: State, force: bool) -> None:
@@ -179,9 +199,9 @@ def csv_loggers(trainer: Trainer) -> list[CSVLogger]:
 def continue_logs(trainer: Trainer, state: State | None) -> None:
     """Makes metrics.csv what it was at the checkpoint `state`, whatever a killed process logged after that."""
     for logger in csv_loggers(trainer):
-        shutil.rmtree(logger.log_dir, ignore_errors=True)  # or CSVLogger warns of what it finds
+        experiment = logger.experiment  # it deletes the file that it finds
         if state:
-            logger.experiment.metrics = state["innerloop"]["metrics"]
+            experiment.metrics = state["innerloop"]["metrics"]
             logger.save()
 
 

@@ -103,7 +103,7 @@ class EpisodicDataModule(LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if self.meta_batch_size % world:
             raise InputError(f"meta_batch_size={self.meta_batch_size} does not divide by {world} devices; make it a multiple of {world}")
-        done = self.trainer.global_step // self.steps_at_once if self.trainer else 0
+        done = self.trainer.global_step * self.trainer.accumulate_grad_batches // self.steps_at_once if self.trainer else 0
         return self._loader(self.train_episodes, self.steps_at_once * self.meta_batch_size // world, done)
 
     def val_dataloader(self) -> DataLoader[Episode]:

@@ -1,5 +1,6 @@
 """A run, from its configuration to results.json. The only place that instantiates."""
 
+import errno
 import logging
 import os
 import time
@@ -17,17 +18,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
-from innerloop.checkpoint import AtomicFiles, Checkpoints, State, continue_logs, latest, read
+from innerloop.checkpoint import AtomicFiles, State, checkpoints_of, continue_logs, latest, read
 from innerloop.config import InputError, check_choice, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
-from innerloop.output import claimed
+from innerloop.output import claimed, write_whole
 from innerloop.results import Training, read_json, write_results
 from innerloop.settings import check_same_run, differences, load_config, origin_of, with_output_dir
+from innerloop.sweep import ERROR_FILE
 from innerloop.tasks.base import Tasks
 
 log = logging.getLogger(__name__)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ALL_THREADS = torch.get_num_threads()
 
 
@@ -48,7 +51,13 @@ def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process holds the lock for all
         return run_in(cfg, Path(output_dir).absolute())
     with claimed(output_dir) as directory:
-        return run_in(cfg, directory)
+        (directory / ERROR_FILE).unlink(missing_ok=True)
+        try:
+            return run_in(cfg, directory)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            raise InputError(f"cannot write in {directory}: {error.strerror}; make room and give the same command again") from error
 
 
 def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
@@ -68,7 +77,8 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     built = build_run(cfg)
     state = latest(directory / "checkpoints", origin, force)
     trainer = build_trainer(cfg, origin)
-    rank_zero_only(OmegaConf.save)(with_output_dir(cfg, None), directory / "config.yaml")
+    rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
+    rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
     return test(built, trainer, results, train(built, trainer, state))
 
 
@@ -84,11 +94,11 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
         log.info(f"going on after outer step {content['global_step']}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
     trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
-    seconds, checkpoints = earlier + time.perf_counter() - started, trainer.checkpoint_callback
-    if isinstance(checkpoints, Checkpoints) and checkpoints.best_weights.exists():
+    seconds = earlier + time.perf_counter() - started
+    if checkpoints := checkpoints_of(trainer):
         load_weights(run.learner, checkpoints.best_weights)
         return Training(trainer.global_step, seconds, checkpoints.best_loss)
-    return Training(trainer.global_step, seconds, trainer.callback_metrics["val/loss"].item())  # trainer=debug, or without the callback
+    return Training(trainer.global_step, seconds, trainer.callback_metrics["val/loss"].item())
 
 
 def build(node: DictConfig, **arguments: Any) -> Any:
@@ -211,6 +221,7 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # episodes are cheap to draw
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # short runs are fine
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # ours begins at the step that training is at
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # a run that goes on restores them
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # on a login node that is what one wants
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, flag_override
 
 from innerloop.config import InputError
 from innerloop.experiment import run
+from innerloop.output import InUse
 from innerloop.sweep import ERROR_FILE
 from innerloop.table import Results, results_table, show
 
@@ -29,8 +30,6 @@ def run_job(cfg: DictConfig) -> float:
     """
     hydra = HydraConfig.get()
     output_dir, sweeping = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
-    if not rank_zero_only.rank:  # type: ignore[attr-defined]
-        (output_dir / ERROR_FILE).unlink(missing_ok=True)
     try:
         with alone() if sweeping else contextlib.nullcontext():
             results = run(cfg, output_dir)
@@ -43,7 +42,9 @@ def run_job(cfg: DictConfig) -> float:
         print(f"Error: {error}", file=sys.stderr)
         if not sweeping:
             raise SystemExit(1) from None
-        (output_dir / ERROR_FILE).write_text(f"{error}\n")
+        if not isinstance(error, InUse):  # that job is well
+            with contextlib.suppress(OSError):
+                (output_dir / ERROR_FILE).write_text(f"{error}\n")
         return math.inf
     report(results, output_dir)
     return math.inf if results["val_loss"] is None else results["val_loss"]

@@ -93,8 +93,8 @@ class MetaLearner(LightningModule):
         rates = f"optimizer.lr={self.trainer.optimizers[0].param_groups[0]['lr']:g}"
         if hasattr(self.algorithm, "inner_lr"):
             rates = f"algo.inner_lr={self.algorithm.inner_lr:g} and {rates}"
-        best = getattr(self.trainer.checkpoint_callback, "best_weights", None)
-        best = best if best and best.exists() else "none was written yet"
+        written = (c.best_weights for c in self.trainer.checkpoint_callbacks if hasattr(c, "best_weights") and c.best_weights.exists())
+        best = next(written, "none was written yet")
         return f"the loss is {loss.item()} at outer step {self.global_step} with {rates}; lower one of them (last good checkpoint: {best})"
 
     def validation_step(self, episodes: Episode, batch_index: int) -> None:

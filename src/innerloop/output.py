@@ -17,6 +17,10 @@ from innerloop.config import InputError
 LOCK = ".lock"
 
 
+class InUse(InputError):
+    """Another process is at work in an output directory."""
+
+
 def check_writable(path: Path) -> None:
     """Makes a directory. Raises InputError when nothing can be written there."""
     try:
@@ -36,7 +40,7 @@ def claimed(path: str | Path) -> Iterator[Path]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"another process is running in {path}; wait for it, or set hydra.run.dir to another directory") from None
+        raise InUse(f"another process is running in {path}; wait for it, or set hydra.run.dir to another directory") from None
     try:
         yield path
     finally:
@@ -67,6 +71,8 @@ def in_use(path: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # someone else's
+        return False
 
 
 class CheckOutput(Callback):

@@ -1,6 +1,7 @@
 """results.json: what a run found, and all it takes to find it again."""
 
 import functools
+import hashlib
 import json
 import math
 import os
@@ -93,9 +94,12 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Raises InputError for a damaged file."""
+    """results.json of a run. Raises InputError for a damaged file."""
     try:
-        return json.loads(path.read_text())
+        results = json.loads(path.read_text())
+        if not isinstance(results, dict) or not {"config", "commit", "versions"} <= set(results):
+            raise ValueError("it is not a run's")
+        return results
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
 
@@ -127,14 +131,16 @@ def command() -> str:
 
 @functools.cache  # of the code that was loaded, not of what it is when a run ends
 def commit() -> str | None:
-    """The commit of the source tree, with "+changes" where it was edited; None outside a git checkout."""
+    """The commit of the source tree, with "+changes-" and letters for what was edited in it; None outside a git checkout."""
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]  # a killed process would leave its lock behind
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout.strip()
+        code = ["--", ":/src", ":/conf", ":/train.py"]  # what a user keeps beside it does not matter
+        commands = [[*git, "status", "--porcelain", *code], [*git, "diff", "HEAD", *code]]
+        changes = "".join(subprocess.run(c, capture_output=True, text=True, check=True).stdout for c in commands)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return f"{head}+changes" if changes else head
+    return f"{head}+changes-{hashlib.sha256(changes.encode()).hexdigest()[:8]}" if changes else head
 
 
 def hardware() -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from innerloop.config import InputError, RunConfig
@@ -19,7 +20,7 @@ def load_config(output_dir: Path) -> DictConfig:
         raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
     try:
         return with_output_dir(OmegaConf.merge(RunConfig, OmegaConf.load(path)), str(output_dir))  # type: ignore[arg-type]
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, OmegaConfBaseException) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 

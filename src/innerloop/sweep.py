@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+
+from innerloop.config import InputError
 
 ERROR_FILE = "error.txt"
 PLACES = ("output_dir", "resume")  # of a configuration, what does not decide the numbers
@@ -32,6 +35,11 @@ class PrintTable(Callback):
         from innerloop.table import show, sweep_table
 
         directory = Path(config.hydra.sweep.dir)
-        show(sweep_table(directory))
-        if any(directory.rglob(ERROR_FILE)):
+        failed = any(not (path.parent / "results.json").exists() for path in directory.rglob(ERROR_FILE))
+        try:
+            show(sweep_table(directory))
+        except InputError as error:  # Hydra makes a warning of what a callback raises
+            print(f"Error: {error}", file=sys.stderr)
+            failed = True
+        if failed:
             raise SystemExit(1)

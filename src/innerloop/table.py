@@ -1,5 +1,6 @@
 """Results as tables on the terminal."""
 
+import contextlib
 import csv
 import json
 import statistics
@@ -8,12 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from yaml import YAMLError
 
 from innerloop.config import InputError
 from innerloop.output import in_use
-from innerloop.sweep import ERROR_FILE
+from innerloop.sweep import ERROR_FILE, PLACES
 
 Results = dict[str, Any]
 
@@ -59,13 +63,27 @@ def jobs_below(directory: Path) -> list[Job]:
 def job_in(folder: Path, name: str) -> Job:
     if (folder / "results.json").exists():
         results = read(folder / "results.json")
-        return Job(name, flat(results["config"]), results, "")
-    saved = next((path for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml") if path.exists()), None)
-    settings = flat(OmegaConf.to_container(OmegaConf.load(saved))) if saved else {}
-    if (folder / ERROR_FILE).exists():
+        return Job(name, settings_of(results["config"]), results, "")
+    settings, running = saved_settings(folder), in_use(folder)
+    if (folder / ERROR_FILE).exists() and not running:
         return Job(name, settings, None, f"failed: {(folder / ERROR_FILE).read_text().strip()}")
-    steps = max((int(path.stem[5:]) for path in folder.glob("checkpoints/step-*.ckpt")), default=0)
-    return Job(name, settings, None, f"{'running' if in_use(folder) else 'interrupted'}, {steps} outer steps saved")
+    steps = max((int(path.stem[5:]) for path in folder.glob("checkpoints/step-*.ckpt") if path.stem[5:].isdigit()), default=0)
+    return Job(name, settings, None, f"{'running' if running else 'interrupted'}, {steps} outer steps saved")
+
+
+def saved_settings(folder: Path) -> dict[str, Any]:
+    """Of a job without results: what it saved, or else Hydra; nothing where neither can be read."""
+    for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml"):
+        with contextlib.suppress(OSError, YAMLError, OmegaConfBaseException):
+            config = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+            if isinstance(config, dict) and config:
+                return settings_of(config)
+    return {}
+
+
+def settings_of(config: dict[Any, Any]) -> dict[str, Any]:
+    """Flat, without what says nothing of the numbers."""
+    return flat({key: value for key, value in config.items() if key not in PLACES})
 
 
 def order(value: Any) -> tuple[bool, float, str]:
@@ -105,7 +123,7 @@ def sweep_table(directory: Path, sort: str | None = None) -> Table:
     rows = sweep_rows(directory, sort)
     finished, failed = sum(row["metric"] is not None for row in rows), sum(row["remark"].startswith("failed") for row in rows)
     others = f", {len(rows) - finished - failed} unfinished" if len(rows) > finished + failed else ""
-    table = Table(title=f"{directory}: {finished} finished, {failed} failed{others}", title_justify="left")
+    table = Table(title=f"{escape(str(directory))}: {finished} finished, {failed} failed{others}", title_justify="left")
     settings = [
         column for column in rows[0] if column not in ("job", "metric", "value", "ci95", "val_loss", "mean", "std", "seeds", "remark")
     ]
@@ -114,14 +132,19 @@ def sweep_table(directory: Path, sort: str | None = None) -> Table:
     for row in rows:
         spread = f"{row['mean']:.4f} ± {row['std']:.4f} (n={row['seeds']})" if row["std"] is not None else ""
         result = (row["metric"], *measured(row), spread) if row["metric"] else ("", "", "", row["remark"])
-        table.add_row(row["job"], *("" if row[column] is None else str(row[column]) for column in settings), *result)
+        cells = (row["job"], *("" if row[column] is None else str(row[column]) for column in settings), *result)
+        table.add_row(*map(escape, cells))  # brackets are rich's markup
     return table
 
 
 def write_csv(directory: Path, path: Path, sort: str | None = None) -> None:
     """`sweep_rows` as a file for other programs."""
     rows = sweep_rows(directory, sort)
-    with path.open("w", newline="") as file:
+    try:
+        file = path.open("w", newline="")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; name another file") from error
+    with file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -130,7 +153,10 @@ def write_csv(directory: Path, path: Path, sort: str | None = None) -> None:
 def read(path: Path) -> Results:
     """Raises InputError for a damaged file."""
     try:
-        return json.loads(path.read_text())
+        results = json.loads(path.read_text())
+        if not isinstance(results, dict) or not {"config", "metric", "value", "ci95", "seed"} <= set(results):
+            raise ValueError("it is not a run's")
+        return results
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
 
