@@ -19,7 +19,6 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from innerloop.config import InputError
 from innerloop.evaluation import Curve, mean_ci95, uses_batch_statistics
 from innerloop.learner import MetaLearner
 from innerloop.output import write_whole
@@ -91,17 +90,6 @@ def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """results.json of a run. Raises InputError for a damaged file."""
-    try:
-        results = json.loads(path.read_text())
-        if not isinstance(results, dict) or not {"config", "commit", "versions"} <= set(results):
-            raise ValueError("it is not a run's")
-        return results
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
 
 
 def versions() -> dict[str, str]:

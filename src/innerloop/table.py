@@ -62,7 +62,7 @@ def jobs_below(directory: Path) -> list[Job]:
 
 def job_in(folder: Path, name: str) -> Job:
     if (folder / "results.json").exists():
-        results = read(folder / "results.json")
+        results = read_results(folder / "results.json")
         return Job(name, settings_of(results["config"]), results, "")
     settings, running = saved_settings(folder), in_use(folder)
     if (folder / ERROR_FILE).exists() and not running:
@@ -150,11 +150,11 @@ def write_csv(directory: Path, path: Path, sort: str | None = None) -> None:
         writer.writerows(rows)
 
 
-def read(path: Path) -> Results:
-    """Raises InputError for a damaged file."""
+def read_results(path: Path) -> Results:
+    """results.json of a run. Raises InputError for a damaged file."""
     try:
         results = json.loads(path.read_text())
-        if not isinstance(results, dict) or not {"config", "metric", "value", "ci95", "seed"} <= set(results):
+        if not isinstance(results, dict) or not {"config", "metric", "value", "ci95", "seed", "commit", "versions"} <= set(results):
             raise ValueError("it is not a run's")
         return results
     except ValueError as error:

@@ -1,0 +1,35 @@
+"""What Lightning has to be told: its intervals where one of its steps is several of ours, and not to speak of what is known."""
+
+import logging
+import warnings
+
+from omegaconf import DictConfig
+
+from innerloop.config import InputError
+
+
+def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
+    """The Trainer's intervals where each of its steps is several outer steps. Raises InputError for what goes only with one."""
+    several = f"steps_at_once={cfg.steps_at_once}"
+    if cfg.outer_steps % cfg.steps_at_once or cfg.val_every % cfg.steps_at_once:
+        raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")
+    if cfg.trainer.get("strategy") or cfg.trainer.devices != 1 or cfg.trainer.get("num_nodes", 1) != 1:
+        raise InputError(f"{several} runs on one device; use steps_at_once=1 on several")
+    precise = str(cfg.trainer.precision) in ("32", "64", "32-true", "64-true", "16-true", "bf16-true")
+    if cfg.trainer.gradient_clip_val is not None or not precise or cfg.trainer.get("accumulate_grad_batches", 1) != 1:
+        raise InputError(f"{several} does without gradient clipping, accumulation and mixed precision; use steps_at_once=1 for them")
+    log_every = cfg.trainer.log_every_n_steps
+    log_every = {"log_every_n_steps": max(1, log_every // cfg.steps_at_once)} if log_every else {}
+    return {"val_check_interval": cfg.val_every // cfg.steps_at_once, **log_every}
+
+
+def quieten_lightning() -> None:
+    """Keeps Lightning's notices (devices found, tips) off the screen, and warnings that a user can do nothing about."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")  # episodes are cheap to draw
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # short runs are fine
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # ours begins at the step that training is at
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # a run that goes on restores them
+    warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # on a login node that is what one wants
+    warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
