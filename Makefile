@@ -2,13 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check benchmark install requirements clean
+.PHONY: demo test test-slurm check benchmark install requirements clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
 
 test: install check
 	$(BIN)/python -m pytest -n 2
+
+# a Slurm cluster of one node, started for the tests; as root on Debian or Ubuntu
+test-slurm: install
+	scripts/slurm.sh up
+	SLURM_CONF=/tmp/innerloop-slurm/slurm.conf $(BIN)/python -m pytest tests/test_slurm.py; code=$$?; scripts/slurm.sh down; exit $$code
 
 check: install
 	$(BIN)/ruff check .

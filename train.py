@@ -1,11 +1,15 @@
 """Trains and evaluates one run, or with -m a sweep of them. `python train.py --help` lists the choices."""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
 from innerloop.config import register
+from innerloop.launchers import preset_launchers
 
 register()
+preset_launchers(Path(__file__).parent / "conf" / "hydra" / "launcher_presets")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -123,17 +123,6 @@ def test_several_devices_job_after_job(tmp_path):
         assert values[2, seed] == pytest.approx(values[1, seed], rel=1e-5)
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_other_launchers_give_the_same_jobs(launcher, tmp_path):
-    """Processes of their own find the same folders, and a job that is finished there is not run again."""
-    arguments = ["train.py", "-m", *TINY, "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
-    call(*arguments, f"hydra/launcher={launcher}")
-    before = results_of(tmp_path)
-    assert len(before) == 2
-    assert call(*arguments)[0].count("holds the results of this run already") == 2
-    assert results_of(tmp_path) == before
-
-
 def test_the_table_takes_what_it_finds(swept, tmp_path):
     """Brackets in a sentence, files that cannot be read, another job's process."""
     for name in ("bracket", "damaged", "busy"):

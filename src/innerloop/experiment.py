@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -26,7 +27,7 @@ from innerloop.lightning_ways import in_lightning_steps, quieten_lightning
 from innerloop.output import claimed, write_whole
 from innerloop.results import Training, write_results
 from innerloop.settings import check_same_run, differences, load_config, origin_of, with_output_dir
-from innerloop.sweep import ERROR_FILE
+from innerloop.sweep import ERROR_FILE, PRUNED_FILE
 from innerloop.table import read_results
 from innerloop.tasks.base import Tasks
 
@@ -52,7 +53,8 @@ def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process holds the lock for all
         return run_in(cfg, Path(output_dir).absolute())
     with claimed(output_dir) as directory:
-        (directory / ERROR_FILE).unlink(missing_ok=True)
+        for name in (ERROR_FILE, PRUNED_FILE):
+            (directory / name).unlink(missing_ok=True)
         try:
             return run_in(cfg, directory)
         except OSError as error:
@@ -107,11 +109,12 @@ def build(node: DictConfig, **arguments: Any) -> Any:
 
     Raises InputError for arguments that the target refuses.
     """
-    call = instantiate(node, _partial_=True, _convert_="all")
     try:
-        return call(**arguments)
+        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
     except InputError:
         raise
+    except InstantiationException as error:
+        raise InputError(f"{node.get('_target_')} cannot be built: {' '.join(str(error).split())}") from error
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise InputError(f"{node._target_} refuses its arguments: {' '.join(str(error).split())}") from error
 

@@ -17,9 +17,14 @@ from omegaconf import DictConfig, flag_override
 
 from innerloop.config import InputError
 from innerloop.experiment import run
+from innerloop.gpus import claim_gpus
+from innerloop.launchers import gpus_here, number_of
 from innerloop.output import InUse
-from innerloop.sweep import ERROR_FILE
+from innerloop.pruning import Pruned
+from innerloop.sweep import ERROR_FILE, PRUNED_FILE
 from innerloop.table import Results, results_table, show
+
+BESIDE_OTHERS = ("JoblibLauncher", "LocalLauncher")  # they start several jobs on this machine and leave its GPUs to them
 
 
 def run_job(cfg: DictConfig) -> float:
@@ -31,8 +36,15 @@ def run_job(cfg: DictConfig) -> float:
     hydra = HydraConfig.get()
     output_dir, sweeping = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
     try:
+        if sweeping and hydra.launcher._target_.endswith(BESIDE_OTHERS) and gpus_here(cfg.trainer.accelerator):
+            claim_gpus(number_of(cfg.trainer.devices))
         with alone() if sweeping else contextlib.nullcontext():
             results = run(cfg, output_dir)
+    except Pruned as end:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(f"pruned: {end}")
+            (output_dir / PRUNED_FILE).write_text(f"{end}\n")
+        return end.loss
     except Exception as error:
         expected = isinstance(error, InputError) and os.environ.get("HYDRA_FULL_ERROR") != "1"
         if not expected and not sweeping:

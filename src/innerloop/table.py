@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from innerloop.config import InputError
 from innerloop.output import in_use
-from innerloop.sweep import ERROR_FILE, PLACES
+from innerloop.sweep import ERROR_FILE, PLACES, PRUNED_FILE
 
 Results = dict[str, Any]
 
@@ -47,6 +47,7 @@ class Job(NamedTuple):
     settings: dict[str, Any]
     results: Results | None
     remark: str
+    overridden: set[str]  # the settings that its command line named
 
 
 def jobs_below(directory: Path) -> list[Job]:
@@ -56,19 +57,21 @@ def jobs_below(directory: Path) -> list[Job]:
     if not folders:
         raise InputError(f"there is no run below {directory}; give the directory of a sweep or of a run")
     jobs = [job_in(folder, str(folder.relative_to(directory))) for folder in sorted(folders)]
-    keys = differing([job.settings for job in jobs])
+    keys = differing(jobs)
     return sorted(jobs, key=lambda job: [order(job.settings.get(key)) for key in keys])
 
 
 def job_in(folder: Path, name: str) -> Job:
+    overridden = overridden_in(folder)
     if (folder / "results.json").exists():
         results = read_results(folder / "results.json")
-        return Job(name, settings_of(results["config"]), results, "")
+        return Job(name, settings_of(results["config"]), results, "", overridden)
     settings, running = saved_settings(folder), in_use(folder)
-    if (folder / ERROR_FILE).exists() and not running:
-        return Job(name, settings, None, f"failed: {(folder / ERROR_FILE).read_text().strip()}")
+    for end, file in (("failed", ERROR_FILE), ("pruned", PRUNED_FILE)):
+        if (folder / file).exists() and not running:
+            return Job(name, settings, None, f"{end}: {(folder / file).read_text().strip()}", overridden)
     steps = max((int(path.stem[5:]) for path in folder.glob("checkpoints/step-*.ckpt") if path.stem[5:].isdigit()), default=0)
-    return Job(name, settings, None, f"{'running' if running else 'interrupted'}, {steps} outer steps saved")
+    return Job(name, settings, None, f"{'running' if running else 'interrupted'}, {steps} outer steps saved", overridden)
 
 
 def saved_settings(folder: Path) -> dict[str, Any]:
@@ -79,6 +82,12 @@ def saved_settings(folder: Path) -> dict[str, Any]:
             if isinstance(config, dict) and config:
                 return settings_of(config)
     return {}
+
+
+def overridden_in(folder: Path) -> set[str]:
+    with contextlib.suppress(OSError, YAMLError, OmegaConfBaseException):
+        return {str(text).partition("=")[0].lstrip("+") for text in OmegaConf.load(folder / ".hydra" / "overrides.yaml")}
+    return set()
 
 
 def settings_of(config: dict[Any, Any]) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def sweep_rows(directory: Path, sort: str | None = None) -> list[dict[str, Any]]
     sort: a column, with a minus in front from high to low. Raises InputError for one that is not there.
     """
     jobs = jobs_below(directory)
-    keys = differing([job.settings for job in jobs])
+    keys = differing(jobs)
     groups = over_seeds(jobs, [key for key in keys if key != "seed"])
     rows = []
     for job in jobs:
@@ -121,20 +130,27 @@ def sweep_rows(directory: Path, sort: str | None = None) -> list[dict[str, Any]]
 def sweep_table(directory: Path, sort: str | None = None) -> Table:
     """`sweep_rows` to be read."""
     rows = sweep_rows(directory, sort)
-    finished, failed = sum(row["metric"] is not None for row in rows), sum(row["remark"].startswith("failed") for row in rows)
-    others = f", {len(rows) - finished - failed} unfinished" if len(rows) > finished + failed else ""
-    table = Table(title=f"{escape(str(directory))}: {finished} finished, {failed} failed{others}", title_justify="left")
+    table = Table(title=f"{escape(str(directory))}: {counts(rows)}", title_justify="left")
     settings = [
         column for column in rows[0] if column not in ("job", "metric", "value", "ci95", "val_loss", "mean", "std", "seeds", "remark")
     ]
-    for column in ("job", *settings, "metric", "value", "95 % CI", "mean ± std over seeds"):
+    for column in ("job", *settings, "val/loss", "metric", "value", "95 % CI", "mean ± std over seeds"):
         table.add_column(column, overflow="fold")
     for row in rows:
         spread = f"{row['mean']:.4f} ± {row['std']:.4f} (n={row['seeds']})" if row["std"] is not None else ""
-        result = (row["metric"], *measured(row), spread) if row["metric"] else ("", "", "", row["remark"])
-        cells = (row["job"], *("" if row[column] is None else str(row[column]) for column in settings), *result)
+        selected = "" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
+        result = (selected, row["metric"], *measured(row), spread) if row["metric"] else ("", "", "", "", row["remark"])
+        cells = (row["job"], *(short(row[column]) for column in settings), *result)
         table.add_row(*map(escape, cells))  # brackets are rich's markup
     return table
+
+
+def counts(rows: list[dict[str, Any]]) -> str:
+    """How many jobs are finished, failed, ..."""
+    ends = [("finished" if row["metric"] else row["remark"].partition(":")[0]) for row in rows]
+    number = {end: ends.count(end) for end in ("finished", "failed", "pruned")}
+    number["unfinished"] = len(rows) - sum(number.values())
+    return ", ".join(f"{count} {end}" for end, count in number.items() if count or end in ("finished", "failed"))
 
 
 def write_csv(directory: Path, path: Path, sort: str | None = None) -> None:
@@ -166,6 +182,10 @@ def measured(point: dict[str, Any]) -> tuple[str, str]:
     return ("diverged", "") if point["value"] is None else (f"{point['value']:.4f}", f"± {point['ci95']:.4f}")
 
 
+def short(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def heading(key: str) -> str:
     """The group of a choice: algo._target_ -> algo."""
     return key.removesuffix("._target_").removesuffix(".path")
@@ -188,17 +208,19 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for k, v in config.items() for key, value in flat(v, f"{prefix}.{k}" if prefix else str(k)).items()}
 
 
-def differing(settings: list[dict[str, Any]]) -> list[str]:
-    """The fewest keys that tell the jobs apart: one is shown where jobs differ in it that agree in all shown before it.
+def differing(jobs: list[Job]) -> list[str]:
+    """The keys that tell the jobs apart: those of their command lines that differ, and the fewest others, one being shown where jobs differ
+    in it that agree in all shown before it.
 
     The choices of groups come first, since they bring many keys along, then the short names, and the seed last.
     """
+    settings, overridden = [job.settings for job in jobs], {key for job in jobs for key in job.overridden}
     keys = dict.fromkeys(key for setting in settings for key in setting)
     shown: list[str] = []
     for key in sorted(keys, key=lambda key: (key == "seed", not is_choice(key), key.count("."))):
         alike = defaultdict(set)
         for setting in settings:
-            alike[tuple(repr(setting.get(k)) for k in shown)].add(repr(setting.get(key)))
+            alike[key in overridden or tuple(repr(setting.get(k)) for k in shown)].add(repr(setting.get(key)))
         if any(len(values) > 1 for values in alike.values()):
             shown.append(key)
     return shown

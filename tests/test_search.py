@@ -1,0 +1,77 @@
+"""A search with Optuna ends hopeless trials early, and goes on where it was interrupted."""
+
+import json
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.trial import TrialState
+
+from innerloop.table import sweep_rows
+from tests.conftest import TINY
+from tests.test_command_line import call
+
+
+def search(directory, trials, *overrides, **keywords):
+    settings = ["callbacks.prune.pruner.n_startup_trials=2", "callbacks.prune.pruner.n_warmup_steps=0", f"hydra.sweeper.n_trials={trials}"]
+    budget = [*TINY, "outer_steps=4", f"hydra.sweep.dir={directory}"]
+    return call("train.py", "-m", "sweep=search_maml", *settings, *budget, *overrides, **keywords)
+
+
+def study_in(directory):
+    return optuna.load_study("search", f"sqlite:///{directory}/search.db")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("search")
+    stdout, stderr = search(directory, 6)
+    assert stderr == ""
+    return directory, stdout
+
+
+def test_hopeless_trials_end_early(searched):
+    """By the rule of the pruner: worse, after a validation, than the median of the trials before it."""
+    directory, stdout = searched
+    rows, trials = sweep_rows(directory), study_in(directory).trials
+    pruned = [row for row in rows if row["remark"].startswith("pruned: val/loss is ")]
+    assert len(rows) == 6 and 1 <= len(pruned) <= 4
+    assert f"{6 - len(pruned)} finished, 0 failed, {len(pruned)} pruned" in stdout
+    for row in pruned:
+        assert not (directory / row["job"] / "results.json").exists()
+    for number, trial in enumerate(trials):
+        earlier = [t.intermediate_values[2] for t in trials[:number]]
+        hopeless = number >= 2 and trial.intermediate_values[2] > sorted(earlier)[len(earlier) // 2] * (1 + 1e-9)
+        assert not hopeless or len(trial.intermediate_values) == 1
+        assert trial.value == pytest.approx(min(trial.intermediate_values.values()))
+
+
+def test_a_trial_is_worth_its_validation_loss(searched):
+    directory, _ = searched
+    values = [trial.value for trial in study_in(directory).trials]
+    for path in directory.glob("*/results.json"):
+        assert json.loads(path.read_text())["val_loss"] in values
+    shown = {"algo.inner_lr", "algo.adaptation_steps", "optimizer.lr"}
+    assert shown <= set(sweep_rows(directory)[0])  # all that was searched, though one of them would tell the jobs apart
+
+
+def test_an_interrupted_search_goes_on(tmp_path):
+    """What a killed one leaves: a trial that runs for ever. It is run again, with its values, and counts."""
+    search(tmp_path, 2)
+    study, first = study_in(tmp_path), {path.name for path in tmp_path.glob("maml*")}
+    lost = study.ask()
+    values = {name: lost._suggest(name, d) for name, d in study.trials[0].distributions.items()}
+    stdout, _ = search(tmp_path, 4)
+    trials = study_in(tmp_path).trials
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2 + [TrialState.FAIL] + [TrialState.COMPLETE] * 2
+    assert trials[3].params == values and trials[4].params not in [trial.params for trial in trials[:4]]
+    assert len({path.name for path in tmp_path.glob("maml*")} - first) == 2
+    again, _ = search(tmp_path, 4)
+    assert "Launching" not in again and "Best value" in again
+
+
+def test_a_second_search_in_the_same_directory_is_refused(searched):
+    directory, _ = searched
+    with FileLock(directory / ".search.lock"):
+        _, stderr = search(directory, 7, code=1)
+    assert stderr.startswith("Error: another search is running in") and stderr.count("\n") == 1
