@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from innerloop.checkpoint import read
 from innerloop.experiment import run
 from innerloop.rescore import rescore
 from tests.conftest import ROOT, TINY, compose_run
@@ -54,9 +55,10 @@ def test_transductive_false_changes_what_a_batch_norm_net_scores_and_is_recorded
     assert group["transductive"] is False  # no batch statistics to share
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_two_processes_give_what_one_gives(trainer, tmp_path):
     """Shares of the meta-batch, averaged gradients, gathered scores (an odd number of episodes), and one set of files."""
-    overrides = [*TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", "trainer=ddp", "trainer.accelerator=cpu"]
+    overrides = [*TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", f"trainer={trainer}", "trainer.accelerator=cpu"]
     stdout, _ = call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")
     assert stdout.count("results: ") == 1
     two = json.loads((tmp_path / "two" / "results.json").read_text())
@@ -69,6 +71,13 @@ def test_two_processes_give_what_one_gives(tmp_path):
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         [*(path.name for path in (tmp_path / "one").iterdir()), ".hydra", "evaluations"]
     )
+    trained = {path.name: read(path)["state_dict"] for path in tmp_path.glob("two/checkpoints/*")}
+    (tmp_path / "two" / "results.json").unlink()
+    (tmp_path / "two" / "checkpoints" / "step-00000004.ckpt").unlink()
+    assert "going on after outer step 2" in call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")[0]
+    for name, state in trained.items():
+        again = read(tmp_path / "two" / "checkpoints" / name)["state_dict"]
+        assert all(torch.equal(again[key], state[key]) for key in state)
 
 
 def test_every_row_of_the_readme_table_is_an_experiment():

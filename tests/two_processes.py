@@ -6,6 +6,8 @@ import warnings
 
 import torch
 from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from innerloop import engine as engines
@@ -47,14 +49,19 @@ def gradient(module, algorithm, episodes):
     return [parameter.grad.clone() for parameter in algorithm.parameters() if parameter.requires_grad]
 
 
-def worst(kind, case, engine, chunk_size, rank):
+def worst(kind, case, engine, chunk_size, rank, sharded=False):
     """Largest difference between the two gradients, relative to the largest entry."""
     algorithm = algorithm_of(case, kind, engine)
     episodes = classification_episodes(TASKS, make_model(kind)[1])
     own = Episode(*(Examples(x[rank::2], y[rank::2]) for x, y in episodes))
     module = OuterLoss(algorithm, chunk_size)
-    parallel = gradient(DistributedDataParallel(module), algorithm, own)
     single = gradient(module, algorithm, episodes)
+    if sharded:  # as MetaLearner.configure_model does
+        fully_shard(algorithm, mesh=init_device_mesh("cpu", (1, 2), mesh_dim_names=("copies", "parts")))
+        module.shares.take_whole("sharded")
+        parallel = [part.full_tensor() for part in gradient(module, algorithm, own)]
+    else:
+        parallel = gradient(DistributedDataParallel(module), algorithm, own)
     return max((a - b).abs().max() for a, b in zip(parallel, single, strict=True)).item() / max(g.abs().max() for g in single).item()
 
 
@@ -68,6 +75,7 @@ def main():
         for case in [*CASES, *OTHERS]:
             for kind, engine, chunk_size in (("mlp", "vmap", None), ("conv4_max", "loop", None), ("mlp", "loop", 1)):
                 found[f"{case}, {kind}, {engine}, {dtype}"] = worst(kind, case, engine, chunk_size, rank)
+            found[f"{case}, fsdp, {dtype}"] = worst("mlp", case, "vmap", None, rank, sharded=True)
     if rank == 0:
         print("FOUND", json.dumps(found))
     distributed.destroy_process_group()

@@ -107,6 +107,12 @@ class TaskShares:
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
         return loss, known.predictions
 
+    def take_whole(self, obstacle: str) -> None:
+        """From now on no share is taken aside. Raises InputError where engine.chunk_size asks for it."""
+        if self.execution.chunk_size is not None:
+            raise InputError(f"engine.chunk_size={self.execution.chunk_size} does not go with this trainer: {obstacle}; leave it out")
+        self.obstacle = obstacle
+
     def _share_size(self, tasks: int) -> int | None:
         """Tasks in a share; None where autograd takes the whole meta-batch as it is."""
         size = min(-(-tasks // self._threads(tasks)), self.execution.chunk_size or tasks)

@@ -15,6 +15,7 @@ from hydra.utils import get_class, instantiate
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from innerloop import engine as engines
 from innerloop.algorithms.base import Algorithm
@@ -94,7 +95,7 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     if state:
         path, content = state
         earlier = content["innerloop"]["seconds"]
-        log.info(f"going on after outer step {content['global_step']}, from {path}")
+        rank_zero_only(log.info)(f"going on after outer step {content['global_step']}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
     trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
     seconds = earlier + time.perf_counter() - started
@@ -232,7 +233,10 @@ def load_weights(learner: MetaLearner, path: Path) -> None:
     """Weights of a checkpoint. Raises InputError when the file is missing, damaged or of another architecture."""
     state = read(path)["state_dict"]
     try:
-        learner.load_state_dict(state)
+        if learner.device_mesh is None:
+            learner.load_state_dict(state)
+        else:  # trainer=fsdp: each device takes its part
+            set_model_state_dict(learner, state, options=StateDictOptions(full_state_dict=True))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"checkpoint {path} is of another architecture than this configuration: {reason}") from error

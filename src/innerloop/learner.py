@@ -1,6 +1,7 @@
 """The LightningModule of the outer loop."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -43,6 +44,15 @@ class MetaLearner(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.shares.obstacle = checkpoint["obstacle"]  # or the first meta-batch would be taken on one thread again, and round differently
+
+    def configure_model(self) -> None:
+        """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError for engine.chunk_size."""
+        if self.device_mesh is None or hasattr(self.algorithm, "unshard"):
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        self.shares.take_whole("the weights are shared out over devices")
+        fully_shard(self.algorithm, mesh=self.device_mesh)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(params=self.algorithm.parameters())
@@ -113,7 +123,9 @@ class MetaLearner(LightningModule):
         def curve(algorithm: Algorithm[Any], share: Episode) -> Curve:
             return adaptation_curve(algorithm, share, self.eval_adaptation_steps, self.transductive)
 
-        for steps, losses, scores in self.shares.map(curve, episodes):
+        with all_weights(self.algorithm):
+            curves = self.shares.map(curve, episodes)
+        for steps, losses, scores in curves:
             self._steps = steps
             self.episode_losses.update(losses)
             self.episode_scores.update(scores)
@@ -129,3 +141,14 @@ class MetaLearner(LightningModule):
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
         self._log_step(self.global_step - (split == "val"))
         return curve
+
+
+@contextlib.contextmanager
+def all_weights(algorithm: Algorithm[Any]) -> Iterator[None]:
+    """Gives each device all weights for methods other than forward, where they are shared out."""
+    if not hasattr(algorithm, "unshard"):
+        yield
+        return
+    algorithm.unshard()  # type: ignore[operator]
+    yield
+    algorithm.reshard()  # type: ignore[operator]
