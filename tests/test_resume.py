@@ -88,6 +88,21 @@ def test_killed_while_it_is_tested(alone, tmp_path):
     assert differing(alone, tmp_path / "run") == []
 
 
+def test_a_run_that_stopped_early_is_not_trained_on(tmp_path):
+    early = "+callbacks.early={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, patience: 1, min_delta: 100}"
+    overrides = [*SHORT, early]
+    whole = run(compose_run(*overrides), tmp_path / "run")
+    assert whole["outer_steps"] < 40
+    for lost in (
+        "results.json",
+        f"checkpoints/step-{whole['outer_steps']:08d}.ckpt",
+    ):  # killed as it was tested, or before its last validation
+        (tmp_path / "run" / "results.json").unlink(missing_ok=True)
+        (tmp_path / "run" / lost).unlink(missing_ok=True)
+        again = run(compose_run(*overrides), tmp_path / "run")
+        assert (again["outer_steps"], again["curve"], again["val_loss"]) == (whole["outer_steps"], whole["curve"], whole["val_loss"])
+
+
 def test_another_directory_does_not_matter(stopped, alone, tmp_path):
     stopped.rename(tmp_path / "moved")
     run(compose_run(*SHORT), tmp_path / "moved")

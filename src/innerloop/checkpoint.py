@@ -83,6 +83,8 @@ class Checkpoints(Checkpoint):
             set_random_state(self._restored["random"])
             if self._restored["origin"]["settings"] != self.origin["settings"]:
                 take_new_rates(trainer, pl_module)
+            elif self._restored["stopped"]:
+                trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -110,6 +112,7 @@ class Checkpoints(Checkpoint):
         seconds = self.seconds + time.perf_counter() - self._started
         checkpoint["innerloop"] = {
             "origin": self.origin, "best_loss": self.best_loss, "seconds": seconds, "random": random_state(), "metrics": metrics,
+            "stopped": trainer.should_stop,  # by another callback
         }  # fmt: skip
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: State) -> None:

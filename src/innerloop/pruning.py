@@ -37,7 +37,7 @@ class Prune(Callback):
         hopeless = False
         if self.trial:
             self.trial.report(loss, step)
-            hopeless = self.trial.should_prune()
+            hopeless = self.trial.should_prune() and not trainer.is_last_batch  # then it is done
         if trainer.strategy.broadcast(hopeless):
             reached = math.inf if math.isnan(loss) else loss
             best = min([reached, *(c.best_loss for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))])

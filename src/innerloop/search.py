@@ -2,12 +2,15 @@
 
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
+
+LOCKS: list[FileLock] = []  # until this process ends; not in the callback, which launchers send to their workers
 
 
 class ContinueSearch(Callback):
@@ -22,9 +25,9 @@ class ContinueSearch(Callback):
 
         optuna.logging.set_verbosity(logging.WARNING)  # the table and Hydra's log say the same
         directory.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(directory / ".search.lock")  # until this process ends
+        LOCKS.append(FileLock(directory / ".search.lock"))
         try:
-            self.lock.acquire(timeout=1)
+            LOCKS[-1].acquire(timeout=1)
         except Timeout:
             print(f"Error: another search is running in {directory}; wait for it, or set hydra.sweep.dir", file=sys.stderr)
             raise SystemExit(1) from None
@@ -34,7 +37,9 @@ class ContinueSearch(Callback):
         for trial in study.trials:
             if trial.state == optuna.trial.TrialState.RUNNING:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                study.enqueue_trial(trial.params)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.enqueue_trial(trial.params)
         with open_dict(sweeper):
             sweeper.n_trials = max(0, sweeper.n_trials - states.count(optuna.trial.TrialState.COMPLETE))
             if sweeper.sampler.get("seed") is not None:
