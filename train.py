@@ -13,7 +13,7 @@ preset_launchers(Path(__file__).parent / "conf" / "hydra" / "launcher_presets")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig) -> float | None:
     from innerloop.job import run_job  # torch and lightning load here, so that --help and a sweep's parent stay light
 
     return run_job(cfg)

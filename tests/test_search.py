@@ -70,6 +70,47 @@ def test_an_interrupted_search_goes_on(tmp_path):
     assert "Launching" not in again and "Best value" in again
 
 
+def test_a_failed_trial_is_run_again(tmp_path):
+    """It is as bad as can be, but does not count; one that diverged does."""
+    search(tmp_path, 2, "task.shots=0", code=1)
+    assert [trial.value for trial in study_in(tmp_path).trials] == [float("inf")] * 2
+    _, stderr = search(tmp_path, 2, code=1)
+    assert "holds a search with other settings (task.shots=0 there and 10 here); set hydra.sweep.dir" in stderr
+    failed = [trial.params for trial in study_in(tmp_path).trials]
+    search(tmp_path, 2, "task.shots=0", code=1)
+    assert [trial.params for trial in study_in(tmp_path).trials] == failed * 2
+    for path in tmp_path.glob("*/error.txt"):
+        path.write_text("the loss is inf at outer step 1 with algo.inner_lr=1")
+    assert "Launching" not in search(tmp_path, 2, "task.shots=0", code=1)[0]
+
+
+@pytest.mark.parametrize(
+    "overrides, sentence",
+    [
+        (["hydra.sweeper.storage=null"], "hydra.sweeper.storage must be set for a search to go on with"),
+        (["hydra.sweeper.study_name=null"], "hydra.sweeper.study_name must be set"),
+        (["hydra.sweeper.direction=maximize"], "hydra.sweeper.direction=maximize must be minimize"),
+        (["hydra.sweeper.direction=[minimize,maximize]"], "must be minimize: a job is worth its lowest validation loss"),
+        (["hydra.sweeper.sampler._target_=optuna.samplers.GridSampler"], "a grid needs no search: give the values"),
+        (
+            ["algo.adaptation_steps=choice(1,2)"],
+            "holds a search with other settings (searched.command=[] there and ['algo.adaptation_steps=choice(1,2)'] here)",
+        ),
+        (["seed=7"], "holds a search with other settings (seed=0 there and 7 here)"),
+    ],
+)
+def test_what_could_not_go_on_is_refused(overrides, sentence, searched):
+    before = len(study_in(searched[0]).trials)
+    _, stderr = search(searched[0], 9, *overrides, code=1)
+    assert stderr.startswith("Error: ") and sentence in stderr and stderr.count("\n") == 1
+    assert len(study_in(searched[0]).trials) == before
+
+
+def test_a_single_run_is_no_trial(tmp_path):
+    call("train.py", "sweep=search_maml", *TINY, f"hydra.run.dir={tmp_path}")
+    assert not (tmp_path / "search.db").exists()
+
+
 def test_a_second_search_in_the_same_directory_is_refused(searched):
     directory, _ = searched
     with FileLock(directory / ".search.lock"):

@@ -94,12 +94,12 @@ def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bits(tmp_path, u
 
 def test_a_killed_job_is_reported_and_the_others_go_on(tmp_path):
     sweep = start(tmp_path, *LONG, "seed=0,1,2", *ON_SLURM)
-    wait_for(lambda: len(list(tmp_path.glob("*/checkpoints/step-*.ckpt"))) == 2)  # two cores, the third job waits
+    wait_for(lambda: len({path.parent for path in tmp_path.glob("*/checkpoints/step-*.ckpt")}) == 2)  # two cores, the third job waits
     slurm("scancel", jobs("--states=RUNNING")[0], jobs("--states=PENDING")[0])
     printed, code = ended(sweep)
     assert code == 1 and "1 finished, 2 failed" in printed
     remarks = [row["remark"] for row in sweep_rows(tmp_path) if row["remark"]]
-    assert len(remarks) == 2 and all(remark.startswith("failed: Slurm job ") and "CANCELLED" in remark for remark in remarks)
+    assert len(remarks) == 2 and all(remark.startswith("failed: job ") and "CANCELLED" in remark for remark in remarks)
 
 
 def test_a_run_longer_than_its_allotments_is_finished(tmp_path):

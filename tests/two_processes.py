@@ -58,7 +58,7 @@ def worst(kind, case, engine, chunk_size, rank, sharded=False):
     single = gradient(module, algorithm, episodes)
     if sharded:  # as MetaLearner.configure_model does
         fully_shard(algorithm, mesh=init_device_mesh("cpu", (1, 2), mesh_dim_names=("copies", "parts")))
-        module.shares.take_whole("sharded")
+        module.shares.take_whole()
         parallel = [part.full_tensor() for part in gradient(module, algorithm, own)]
     else:
         parallel = gradient(DistributedDataParallel(module), algorithm, own)

@@ -83,7 +83,7 @@ class Checkpoints(Checkpoint):
             set_random_state(self._restored["random"])
             if self._restored["origin"]["settings"] != self.origin["settings"]:
                 take_new_rates(trainer, pl_module)
-            elif self._restored["stopped"]:
+            elif self._restored.get("stopped", False):
                 trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -73,6 +73,7 @@ class TaskShares:
         self.algorithm, self.execution, self.threads = algorithm, execution, threads
         self._parameters = algorithm.trained()
         self.obstacle: str | None = UNKNOWN
+        self.whole = False
         self._compiled: dict[Any, Compiled | None] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._copies: list[Algorithm[Any]] = []
@@ -107,11 +108,14 @@ class TaskShares:
                 parameter.grad = torch.empty_like(parameter).copy_(gradient)
         return loss, known.predictions
 
-    def take_whole(self, obstacle: str) -> None:
-        """From now on no share is taken aside. Raises InputError where engine.chunk_size asks for it."""
-        if self.execution.chunk_size is not None:
-            raise InputError(f"engine.chunk_size={self.execution.chunk_size} does not go with this trainer: {obstacle}; leave it out")
-        self.obstacle = obstacle
+    def take_whole(self) -> None:
+        """From now on autograd takes each meta-batch as it is, through forward. Raises InputError where `engine` asks for more."""
+        for name, value in (("chunk_size", self.execution.chunk_size), ("compile", self.execution.compile or None)):
+            if value is not None:
+                raise InputError(
+                    f"engine.{name}={value} does not go with trainer=fsdp, which shares the weights out; leave one of them out"
+                )
+        self.whole = True
 
     def _share_size(self, tasks: int) -> int | None:
         """Tasks in a share; None where autograd takes the whole meta-batch as it is."""
@@ -152,7 +156,7 @@ class TaskShares:
 
     def _threads(self, tasks: int) -> int:
         """How many threads share so many tasks (or shares): one where more would change the result, or gain nothing."""
-        parallel = self.execution.forward is not learn2learn and self.obstacle is None and self.threads <= tasks
+        parallel = self.execution.forward is not learn2learn and self.obstacle is None and self.threads <= tasks and not self.whole
         device = self._parameters[0].device.type
         return self.threads if parallel and device == "cpu" and not torch.is_autocast_enabled("cpu") else 1
 

@@ -1,6 +1,6 @@
 """Gives each job of a sweep on this machine GPUs of its own."""
 
-import getpass
+import logging
 import os
 import tempfile
 import time
@@ -10,7 +10,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from innerloop.config import InputError
+from innerloop.launchers import CHOICE
 
+log = logging.getLogger(__name__)
 CLAIMED: list[FileLock] = []  # until the process ends: CUDA cannot change its GPUs once it has begun
 
 
@@ -19,21 +21,22 @@ def claim_gpus(number: int) -> None:
 
     A process that takes job after job keeps its GPUs. Raises InputError where the machine, or that process, has fewer.
     """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = os.environ.get(CHOICE) or os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
     if number > len(gpus):
         raise InputError(f"trainer.devices={number} asks for more GPUs than the {len(gpus)} that a job of this sweep can have")
-    while not CLAIMED:
-        free = claim_free(gpus, number)
-        if len(free) == number:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(free)
-        else:
-            time.sleep(1)
+    if CLAIMED and len(CLAIMED) != number:
+        raise InputError(f"trainer.devices={number} in a process that has {len(CLAIMED)}; sweep it with hydra/launcher=submitit_local")
+    if CLAIMED or claim_free(gpus, number):
+        return
+    log.info(f"waiting for {number} of the GPUs {','.join(gpus)}, which other jobs have")
+    while not claim_free(gpus, number):
+        time.sleep(1)
 
 
-def claim_free(gpus: list[str], number: int) -> list[str]:
-    """The first `number` of `gpus` that are free, now ours; none if they are fewer."""
-    directory = Path(tempfile.gettempdir()) / f"innerloop-gpus-{getpass.getuser()}"
+def claim_free(gpus: list[str], number: int) -> bool:
+    """Takes the first `number` of `gpus` that are free, or none where they are fewer."""
+    directory = Path(tempfile.gettempdir()) / f"innerloop-gpus-{os.getuid()}"
     directory.mkdir(exist_ok=True)
     free, locks = [], []
     with FileLock(directory / "choosing"):
@@ -47,7 +50,8 @@ def claim_free(gpus: list[str], number: int) -> list[str]:
             locks.append(lock)
             if len(free) == number:
                 CLAIMED.extend(locks)
-                return free
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(free)
+                return True
         for lock in locks:
             lock.release()
-        return []
+        return False

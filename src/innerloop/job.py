@@ -27,11 +27,12 @@ from innerloop.table import Results, results_table, show
 BESIDE_OTHERS = ("JoblibLauncher", "LocalLauncher")  # they start several jobs on this machine and leave its GPUs to them
 
 
-def run_job(cfg: DictConfig) -> float:
+def run_job(cfg: DictConfig) -> float | None:
     """Runs, prints the result and returns the lowest validation loss, which sweepers minimise.
 
     Bad input is one sentence and exit code 1 (a traceback with HYDRA_FULL_ERROR=1). In a sweep the sentence is kept beside the job's other
-    files, the value is infinite, as it is where the loss diverged, and the other jobs go on, whatever the error.
+    files, the value is infinite, as it is where the loss diverged, and the other jobs go on, whatever the error. No value: another process
+    is at work on the same job.
     """
     hydra = HydraConfig.get()
     output_dir, sweeping = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
@@ -54,9 +55,10 @@ def run_job(cfg: DictConfig) -> float:
         print(f"Error: {error}", file=sys.stderr)
         if not sweeping:
             raise SystemExit(1) from None
-        if not isinstance(error, InUse):  # that job is well
-            with contextlib.suppress(OSError):
-                (output_dir / ERROR_FILE).write_text(f"{error}\n")
+        if isinstance(error, InUse):  # that job is well
+            return None
+        with contextlib.suppress(OSError):
+            (output_dir / ERROR_FILE).write_text(f"{error}\n")
         return math.inf
     report(results, output_dir)
     return math.inf if results["val_loss"] is None else results["val_loss"]

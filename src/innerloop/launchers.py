@@ -1,6 +1,7 @@
 """Where the jobs of a sweep run: what launchers are told of devices, and what is refused before anything starts. Imports no torch."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ from hydra.core.config_store import ConfigLoadError, ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from innerloop.config import InputError
 from innerloop.slurm import check_slurm, record_lost_jobs
+
+CHOICE = "INNERLOOP_GPUS"  # what CUDA_VISIBLE_DEVICES was: submitit overwrites it
 
 
 def preset_launchers(directory: Path) -> None:
@@ -40,9 +44,21 @@ class CheckLauncher(Callback):
 
 def check_launcher(config: DictConfig) -> None:
     """Raises InputError for settings that cannot work."""
-    if config.hydra.launcher._target_.endswith("SlurmLauncher"):
+    name, trainer = config.hydra.launcher._target_.rsplit(".", 1)[-1], config.trainer
+    if name in ("SlurmLauncher", "RayLauncher") and trainer.accelerator == "auto":
+        raise InputError("trainer.accelerator=auto leaves open whether a cluster is to give each job GPUs; set it to gpu or cpu")
+    if name in ("JoblibLauncher", "LocalLauncher") and gpus_here(trainer.accelerator):
+        if not isinstance(trainer.devices, int):
+            raise InputError(f"trainer.devices={trainer.devices}: jobs side by side choose from CUDA_VISIBLE_DEVICES; give a number")
+        os.environ.setdefault(CHOICE, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    if name == "SlurmLauncher":
         check_slurm(config)
+    if name in ("SlurmLauncher", "LocalLauncher"):
         record_lost_jobs()
+    try:
+        OmegaConf.to_container(config.hydra.launcher, resolve=True)
+    except InterpolationResolutionError as error:
+        raise InputError(str(error.__cause__ or error).splitlines()[0].partition("raised while resolving interpolation: ")[2]) from error
 
 
 def gpus_here(accelerator: str) -> int:

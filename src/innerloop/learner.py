@@ -15,6 +15,7 @@ from innerloop.config import InputError, check_count
 from innerloop.episode import Episode, Examples
 from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
 from innerloop.execution import Execution, TaskShares
+from innerloop.sweep import DIVERGED
 
 
 class MetaLearner(LightningModule):
@@ -46,12 +47,12 @@ class MetaLearner(LightningModule):
         self.shares.obstacle = checkpoint["obstacle"]  # or the first meta-batch would be taken on one thread again, and round differently
 
     def configure_model(self) -> None:
-        """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError for engine.chunk_size."""
+        """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError where `engine` does not go with it."""
         if self.device_mesh is None or hasattr(self.algorithm, "unshard"):
             return
         from torch.distributed.fsdp import fully_shard
 
-        self.shares.take_whole("the weights are shared out over devices")
+        self.shares.take_whole()
         fully_shard(self.algorithm, mesh=self.device_mesh)
 
     def configure_optimizers(self) -> Any:
@@ -105,7 +106,7 @@ class MetaLearner(LightningModule):
             rates = f"algo.inner_lr={self.algorithm.inner_lr:g} and {rates}"
         written = (c.best_weights for c in self.trainer.checkpoint_callbacks if hasattr(c, "best_weights") and c.best_weights.exists())
         best = next(written, "none was written yet")
-        return f"the loss is {loss.item()} at outer step {self.global_step} with {rates}; lower one of them (last good checkpoint: {best})"
+        return f"{DIVERGED} {loss.item()} at outer step {self.global_step} with {rates}; lower one of them (last good checkpoint: {best})"
 
     def validation_step(self, episodes: Episode, batch_index: int) -> None:
         self._evaluate(episodes)

@@ -1,12 +1,16 @@
 """Ends the trials of an Optuna search that have no hope, early."""
 
+import logging
 import math
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning import Callback, LightningModule, Trainer
 
 from innerloop.checkpoint import Checkpoints
+
+log = logging.getLogger(__name__)
 
 
 class Pruned(Exception):
@@ -34,21 +38,28 @@ class Prune(Callback):
         if trainer.state.fn != "fit":
             return
         step, loss = trainer.global_step, trainer.callback_metrics["val/loss"].item()
-        hopeless = False
-        if self.trial:
-            self.trial.report(loss, step)
-            hopeless = self.trial.should_prune() and not trainer.is_last_batch  # then it is done
+        hopeless = self._is_hopeless(loss, step) and not trainer.is_last_batch  # then it is done
         if trainer.strategy.broadcast(hopeless):
             reached = math.inf if math.isnan(loss) else loss
             best = min([reached, *(c.best_loss for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints))])
             raise Pruned(f"val/loss is {loss:.4g} after {step} outer steps, hopeless beside the other trials", best)
 
+    def _is_hopeless(self, loss: float, step: int) -> bool:
+        if self.trial is None:
+            return False
+        try:
+            self.trial.report(loss, step)
+            return bool(self.trial.should_prune())
+        except Exception as error:  # of the database's library: a busy database is no reason to lose a run
+            log.warning(f"this trial cannot be compared with the others after outer step {step}: {str(error).splitlines()[0]}")
+            return False
+
 
 def running_trial(pruner: Any) -> Any:
     """The trial of the search that this process is: the one under way whose values are those of this job. None outside a search."""
-    sweeper: Any = HydraConfig.get().sweeper if HydraConfig.initialized() else {}
-    if not sweeper.get("storage"):
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN or "optuna" not in HydraConfig.get().sweeper._target_:
         return None
+    sweeper = HydraConfig.get().sweeper
     import optuna
 
     study = optuna.load_study(sweeper.study_name, sweeper.storage, pruner=pruner)

@@ -1,7 +1,6 @@
 """Sweeps on a Slurm cluster: what is refused before submission, and jobs that the cluster ended. Imports no torch."""
 
 import logging
-import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -63,10 +62,10 @@ def record_lost_jobs() -> None:
 
     The launcher would end the whole sweep with submitit's exception.
     """
+    from submitit import Job
     from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
-    from submitit.slurm.slurm import SlurmJob
 
-    results = SlurmJob.results
+    results = Job.results
 
     def or_lost(job: Any) -> list[Any]:
         try:
@@ -75,12 +74,12 @@ def record_lost_jobs() -> None:
             lines = [line for line in str(error).splitlines() if line.strip()]
             directory = folder_of(job)
             directory.mkdir(parents=True, exist_ok=True)
-            text = f"Slurm job {job.job_id} ended as {job.state} without a result ({lines[-1].strip()}); log: {job.paths.stderr}"
+            text = f"job {job.job_id} ended as {job.state} without a result ({lines[-1].strip()}); log: {job.paths.stderr}"
             log.error(text)
             (directory / ERROR_FILE).write_text(f"{text}\n")
-            return [JobReturn(status=JobStatus.COMPLETED, _return_value=math.inf)]
+            return [JobReturn(status=JobStatus.COMPLETED, _return_value=None)]
 
-    SlurmJob.results = or_lost  # type: ignore[method-assign, assignment]
+    Job.results = or_lost  # type: ignore[method-assign, assignment]
 
 
 def folder_of(job: Any) -> Path:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from innerloop.config import InputError
 
 ERROR_FILE = "error.txt"  # in the folder of a job: why it failed
+DIVERGED = "the loss is"  # how an error begins that is worth no second try
 PRUNED_FILE = "pruned.txt"  # why a search ended it early
 PLACES = ("output_dir", "resume")  # of a configuration, what does not decide the numbers
 
