@@ -67,6 +67,25 @@ def test_a_machine_without_slurm_says_so(tmp_path, monkeypatch):
         check_launcher(sweep_config("hydra/launcher=submitit_slurm"))
 
 
+@pytest.mark.parametrize(
+    "overrides, sentence",
+    [
+        (["hydra/launcher=ray", "trainer=ddp"], "trainer.accelerator=auto leaves open whether a cluster is to give each job GPUs"),
+        (["hydra/launcher=ray", "trainer=gpu", "trainer.devices=auto"], "trainer.devices=auto leaves open how many devices"),
+        (
+            ["hydra/launcher=joblib", "trainer=gpu", "trainer.devices=[1]"],
+            "jobs side by side choose from CUDA_VISIBLE_DEVICES; give a number",
+        ),
+        (["hydra/launcher=joblib", "trainer=gpu", "trainer.devices=-1"], "trainer.devices=-1 leaves open how many devices"),
+    ],
+)
+def test_what_leaves_devices_open_is_refused(overrides, sentence, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("INNERLOOP_GPUS", raising=False)
+    with pytest.raises(InputError, match=sentence.replace("[", r"\[")):
+        check_launcher(sweep_config(*overrides))
+
+
 def test_jobs_at_once_on_this_machine(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     assert jobs_at_once("cpu", 1) == -1  # joblib's word for all cores
@@ -87,8 +106,9 @@ sys.stdin.read()
 """
 
 
-def claiming(number, tmp_path, gpus="3,5,7"):
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "TMPDIR": str(tmp_path)}
+def claiming(number, tmp_path):
+    """Of those that the user chose, whatever submitit then says."""
+    environment = {**os.environ, "INNERLOOP_GPUS": "3,5,7", "CUDA_VISIBLE_DEVICES": "0,1,2", "TMPDIR": str(tmp_path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", CLAIM, str(number)], env=environment, text=True, **pipes)
 
