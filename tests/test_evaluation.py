@@ -56,8 +56,8 @@ def test_curve_is_what_adapting_that_many_steps_gives(maml):
     for index, steps in enumerate(curve.steps):
         algorithm.adaptation_steps = steps
         losses, predictions = algorithm(episodes)
-        torch.testing.assert_close(curve.losses[:, index], losses.detach())
-        assert torch.equal(curve.scores[:, index], (predictions.argmax(-1) == episodes.query.y).float().mean(-1))
+        torch.testing.assert_close(curve.measures["loss"][:, index], losses.detach())
+        assert torch.equal(curve.measures["accuracy"][:, index], (predictions.argmax(-1) == episodes.query.y).float().mean(-1))
 
 
 @pytest.mark.parametrize("cls", [MAML, ProtoNet])

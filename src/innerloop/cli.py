@@ -17,10 +17,17 @@ def main() -> None:
     table.add_argument("directory", type=Path)
     table.add_argument("--sort", metavar="COLUMN", help="value, ci95, algo.inner_lr, ...; --sort=-value from high to low")
     table.add_argument("--csv", type=Path, metavar="FILE", help="write it as a CSV file too, with all columns")
+    comparison = verbs.add_parser("compare", help="paired differences between runs, on the same test episodes")
+    comparison.add_argument(
+        "runs", nargs="+", type=Path, help="runs, sweeps or evaluations (RUN/evaluations/NAME.json); the first is the baseline"
+    )
+    comparison.add_argument("--step", type=int, metavar="N", help="after N adaptation steps instead of the last")
     arguments = parser.parse_args()
     try:
         if arguments.verb == "eval":
             evaluate_run(arguments.run, arguments.overrides)
+        elif arguments.verb == "compare":
+            compare_runs(arguments.runs, arguments.step)
         else:
             print_table(arguments.directory, arguments.sort, arguments.csv)
     except InputError as error:
@@ -36,6 +43,14 @@ def evaluate_run(run: Path, overrides: list[str]) -> None:
     results, path = rescore(run, overrides)
     show(results_table(results))
     print(f"results: {path}")
+
+
+def compare_runs(runs: list[Path], step: int | None) -> None:
+    """Prints each run's difference from the first."""
+    from innerloop.compare import compare, comparison_table  # loads torch and scipy
+    from innerloop.table import show
+
+    show(comparison_table(*compare(runs, step)))
 
 
 def print_table(directory: Path, sort: str | None, csv: Path | None) -> None:

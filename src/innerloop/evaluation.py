@@ -1,20 +1,24 @@
 """The evaluation protocol, in one place: per-episode metrics after 0..K adaptation steps, then mean and 95 % interval over episodes."""
 
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.episode import Episode
+from innerloop.objective import Objective
+
+Item = TypeVar("Item")
 
 
 class Curve(NamedTuple):
-    """steps: the inner steps reported. losses, scores: (tasks, len(steps)), of the query set of each task after that many steps."""
+    """steps: the inner steps reported. measures: by name, (tasks, len(steps)), of each task after that many steps."""
 
     steps: list[int]
-    losses: Tensor
-    scores: Tensor
+    measures: dict[str, Tensor]
 
 
 def reported_steps(steps: int) -> list[int]:
@@ -23,18 +27,45 @@ def reported_steps(steps: int) -> list[int]:
 
 
 @torch.no_grad()
-def adaptation_curve(algorithm: Algorithm[Any], episodes: Episode, steps: int, transductive: bool) -> Curve:
-    """Adapts on each support set and scores each query set on the way. Keeps no graph, whatever the number of steps."""
-    reported, losses, scores = reported_steps(steps), [], []
-    taken = []
-    for step, adapted in enumerate(algorithm.trajectory(episodes.support, steps)):
+def adaptation_curve(algorithm: Algorithm[Any], episodes: Episode, steps: int, transductive: bool, evidence: bool = False) -> Curve:
+    """Adapts on each support set and scores each query set on the way. Keeps no graph, whatever the number of steps.
+
+    The measures are "loss" and the metric; with `evidence` also "support_loss", the objective's others, and "ms", the milliseconds of
+    adaptation so far, of the tasks at hand together, divided by their number.
+    """
+    reported, taken, seconds = reported_steps(steps), [], 0.0
+    measured: list[dict[str, Tensor]] = []
+    trajectory = timed(algorithm.trajectory(episodes.support, steps))
+    for step, (adapted, took) in enumerate(trajectory):
+        seconds += took
         if step not in reported:
             continue
         predictions = predict_queries(algorithm, adapted, episodes, transductive)
         taken.append(step)
-        losses.append(algorithm.objective.loss(predictions, episodes.query.y))
-        scores.append(algorithm.objective.score(predictions, episodes.query.y))
-    return Curve(taken, torch.stack(losses, 1), torch.stack(scores, 1))
+        measured.append(measures_of(algorithm.objective, predictions, episodes.query.y, evidence))
+        if evidence:
+            fit = algorithm.objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
+            measured[-1] |= {"support_loss": fit, "ms": torch.full_like(fit, 1000 * seconds / len(fit))}
+    return Curve(taken, {name: torch.stack([at_step[name] for at_step in measured], 1) for name in measured[0]})
+
+
+def measures_of(objective: Objective, predictions: Tensor, y: Tensor, evidence: bool) -> dict[str, Tensor]:
+    """Of the query sets: by name, (tasks,)."""
+    wanted = {"loss": objective.loss, objective.metric: objective.score} | (objective.more if evidence else {})
+    return {name: measure(predictions, y) for name, measure in wanted.items()}
+
+
+def timed(items: Iterator[Item]) -> Iterator[tuple[Item, float]]:
+    """Each item with the seconds that it took to come."""
+    while True:
+        started = time.perf_counter()
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        yield item, time.perf_counter() - started
 
 
 def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, transductive: bool) -> Tensor:

@@ -22,6 +22,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.checkpoint import AtomicFiles, State, checkpoints_of, continue_logs, latest, read
 from innerloop.config import InputError, check_choice, check_count
 from innerloop.data import EpisodicDataModule
+from innerloop.evidence import episode_ids
 from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
 from innerloop.lightning_ways import in_lightning_steps, quieten_lightning
@@ -226,7 +227,8 @@ def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -
     started = time.perf_counter()
     trainer.test(run.learner, datamodule=run.data, verbose=False)
     seconds = time.perf_counter() - started
-    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, run.learner, training, seconds)
+    ids = episode_ids(run.data.test_episodes)
+    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, ids, run.learner, training, seconds)
 
 
 def load_weights(learner: MetaLearner, path: Path) -> None:

@@ -23,7 +23,7 @@ class MetaLearner(LightningModule):
 
     optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
     steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning.
-    After `trainer.test`, `curve` holds losses and scores of all test episodes.
+    After `trainer.test`, `curve` holds the measures of all test episodes, in their order.
     """
 
     def __init__(
@@ -36,9 +36,10 @@ class MetaLearner(LightningModule):
         self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
-        self.episode_losses, self.episode_scores = (CatMetric(nan_strategy="disable") for _ in range(2))  # gather over devices
+        self.measured = CatMetric(nan_strategy="disable")  # (episodes, steps, measures), gathered over devices
         self.curve: Curve | None = None
         self._steps: list[int] = []
+        self._measures: list[str] = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["obstacle"] = self.shares.obstacle
@@ -109,35 +110,37 @@ class MetaLearner(LightningModule):
         return f"{DIVERGED} {loss.item()} at outer step {self.global_step} with {rates}; lower one of them (last good checkpoint: {best})"
 
     def validation_step(self, episodes: Episode, batch_index: int) -> None:
-        self._evaluate(episodes)
+        self._evaluate(episodes, evidence=False)
 
     def on_validation_epoch_end(self) -> None:
         self._summarise("val")
 
     def test_step(self, episodes: Episode, batch_index: int) -> None:
-        self._evaluate(episodes)
+        self._evaluate(episodes, evidence=True)
 
     def on_test_epoch_end(self) -> None:
         self.curve = self._summarise("test")
 
-    def _evaluate(self, episodes: Episode) -> None:
+    def _evaluate(self, episodes: Episode, evidence: bool) -> None:
         def curve(algorithm: Algorithm[Any], share: Episode) -> Curve:
-            return adaptation_curve(algorithm, share, self.eval_adaptation_steps, self.transductive)
+            return adaptation_curve(algorithm, share, self.eval_adaptation_steps, self.transductive, evidence)
 
         with all_weights(self.algorithm):
             curves = self.shares.map(curve, episodes)
-        for steps, losses, scores in curves:
-            self._steps = steps
-            self.episode_losses.update(losses)
-            self.episode_scores.update(scores)
+        for steps, measures in curves:
+            self._steps, self._measures = steps, list(measures)
+            self.measured.update(torch.stack([values.float() for values in measures.values()], -1))
 
     def _summarise(self, split: str) -> Curve:
-        curve = Curve(self._steps, self.episode_losses.compute(), self.episode_scores.compute())
-        self.episode_losses.reset()
-        self.episode_scores.reset()
+        measured, world = self.measured.compute(), self.trainer.world_size
+        came_as = [episode for rank in range(world) for episode in range(rank, len(measured), world)]  # data.py shares them so
+        measured = measured[torch.tensor(came_as, device=measured.device).argsort()]
+        self.measured.reset()
+        curve = Curve(self._steps, dict(zip(self._measures, measured.unbind(-1), strict=True)))
         metric = self.algorithm.objective.metric
-        mean, ci95 = mean_ci95(curve.scores[:, -1])
-        summary = {f"{split}/loss": curve.losses[:, -1].mean().item(), f"{split}/{metric}": mean, f"{split}/{metric}_ci95": ci95}
+        mean, ci95 = mean_ci95(curve.measures[metric][:, -1])
+        loss = curve.measures["loss"][:, -1].mean().item()
+        summary = {f"{split}/loss": loss, f"{split}/{metric}": mean, f"{split}/{metric}_ci95": ci95}
         for name, value in summary.items():
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
         self._log_step(self.global_step - (split == "val"))

@@ -1,10 +1,12 @@
 """What a task is trained on and scored by, one number for each task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_f1_score, multiclass_recall
 
 PerTask = Callable[[Tensor, Tensor], Tensor]
 
@@ -19,6 +21,30 @@ def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
     return (predictions.argmax(-1) == y).float().mean(-1)  # counted in float32, whatever the precision of the run
 
 
+def macro_f1(predictions: Tensor, y: Tensor) -> Tensor:
+    """F1 of each class, averaged over classes, of each task: logits (tasks, n, ways), labels (tasks, n) -> (tasks,)."""
+    return multiclass_f1_score(
+        predictions.movedim(-1, 1), y, predictions.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
+    )
+
+
+def macro_recall(predictions: Tensor, y: Tensor) -> Tensor:
+    """Recall of each class, averaged over classes, of each task; the accuracy where all classes have as many queries."""
+    return multiclass_recall(
+        predictions.movedim(-1, 1), y, predictions.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
+    )
+
+
+def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
+    """Expected calibration error of each task (Guo et al. 2017, arXiv:1706.04599): the gap between confidence and accuracy in each of 15
+    bins of confidence, weighted by its queries. logits (tasks, n, ways), labels (tasks, n) -> (tasks,)."""
+    confidence, answers = predictions.float().softmax(-1).max(-1)
+    gap = (answers == y).float() - confidence
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    summed = torch.zeros(len(y), bins, device=y.device).scatter_add_(1, bin_of, gap)
+    return summed.abs().sum(1) / y.shape[1]
+
+
 def mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of each task: both (tasks, n, outputs) -> (tasks,)."""
     return (predictions - y).square().mean((-2, -1))
@@ -26,12 +52,19 @@ def mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss that both loops descend, and the metric that is reported under its name."""
+    """The loss that both loops descend, and the metric that is reported under its name.
+
+    lower_is_better: of the metric. more: what else evidence.csv has of the query set, by name.
+    """
 
     metric: str
     loss: PerTask
     score: PerTask
+    lower_is_better: bool
+    more: dict[str, PerTask] = field(default_factory=dict)
 
 
-CLASSIFICATION = Objective("accuracy", cross_entropy, accuracy)
-REGRESSION = Objective("mse", mean_squared_error, mean_squared_error)
+CLASSIFICATION = Objective(
+    "accuracy", cross_entropy, accuracy, False, {"macro_f1": macro_f1, "recall": macro_recall, "calibration_error": calibration_error}
+)
+REGRESSION = Objective("mse", mean_squared_error, mean_squared_error, True)

@@ -18,8 +18,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from innerloop.evaluation import Curve, mean_ci95, uses_batch_statistics
+from innerloop.evaluation import mean_ci95, uses_batch_statistics
+from innerloop.evidence import checksum, evidence_path, summary, write_evidence
 from innerloop.learner import MetaLearner
 from innerloop.output import write_whole
 from innerloop.tasks.base import Tasks
@@ -36,18 +38,25 @@ class Training(NamedTuple):
 
 
 def write_results(
-    path: Path, cfg: DictConfig, tasks: Tasks, learner: MetaLearner, training: Training, eval_seconds: float
+    path: Path, cfg: DictConfig, tasks: Tasks, ids: list[str], learner: MetaLearner, training: Training, eval_seconds: float
 ) -> dict[str, Any]:
-    """Writes and returns the results of a tested learner. A contract that other tools read: keys are added, never renamed."""
+    """Writes the evidence of a learner that was tested on the episodes `ids`, and then its results, which it returns.
+
+    A contract that other tools read: keys are added, never renamed.
+    """
     curve = learner.curve
     assert curve is not None, "test the learner first"
-    points = curve_points(curve)
+    objective = tasks.objective
+    points = curve_points(curve.steps, curve.measures[objective.metric])
     results = {
-        "metric": tasks.objective.metric,
+        "metric": objective.metric,
+        "lower_is_better": objective.lower_is_better,
         "value": points[-1]["value"],
         "ci95": points[-1]["ci95"],
-        "episodes": len(curve.scores),
+        "episodes": len(ids),
+        "episodes_checksum": checksum(ids),
         "curve": points,
+        **summary(curve, objective.metric, objective.lower_is_better),
         "transductive": cfg.transductive and uses_batch_statistics(learner),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
@@ -71,13 +80,14 @@ def write_results(
         "hardware": hardware(),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
+    write_evidence(evidence_path(path), curve, ids)
     write_json(path, results)
     return results
 
 
-def curve_points(curve: Curve) -> list[dict[str, float | None]]:
+def curve_points(steps: list[int], scores: Tensor) -> list[dict[str, float | None]]:
     """Mean and interval of the metric after each reported number of inner steps; None where an episode diverged (JSON has no NaN)."""
-    points = ((step, *mean_ci95(scores)) for step, scores in zip(curve.steps, curve.scores.T, strict=True))
+    points = ((step, *mean_ci95(at_step)) for step, at_step in zip(steps, scores.T, strict=True))
     return [{"step": step, "value": finite(value), "ci95": finite(ci95)} for step, value, ci95 in points]
 
 
