@@ -23,7 +23,7 @@ register()
 def main(cfg: DictConfig) -> None:
     import lightning
 
-    from innerloop.experiment import build_run, build_trainer
+    from innerloop.build import build_run, build_trainer
     from innerloop.settings import origin_of, with_output_dir
 
     class Turns(lightning.Callback):

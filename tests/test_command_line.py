@@ -51,7 +51,10 @@ def test_run_prints_a_table_and_writes_results(finished):
 
 def test_help_lists_groups_and_choices_without_torch():
     stdout, _ = call("train.py", "--help")
-    for line in ("algo: anil, fomaml, joint, maml, metasgd, protonet, reptile, scratch", "engine: learn2learn, loop, vmap"):
+    for line in (
+        "algo: anil, centroid, fomaml, joint, maml, metasgd, nearest_mean, protonet, reptile, scratch, sinusoid_oracle",
+        "engine: learn2learn, loop, vmap",
+    ):
         assert line in stdout
     probe = "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
     probe += "finally: print('LOADED', [m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"

@@ -8,15 +8,18 @@ import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from innerloop.build import build_run
 from innerloop.config import InputError
-from innerloop.experiment import build_run, load_run, run
+from innerloop.experiment import load_run, run
 from tests.conftest import OMNIGLOT, ROOT, TINY, compose_run
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {"model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
+PASSED = {"train_classes", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],
+    "algo=centroid": ["task=glyphs"],
+    "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
     "task=omniglot": [f"task.root={OMNIGLOT}"],
 }

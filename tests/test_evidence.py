@@ -8,11 +8,12 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error, multiclass_f1_score, multiclass_recall
 
+from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.data import EpisodeDataset
 from innerloop.evaluation import Curve, mean_ci95
 from innerloop.evidence import episode_ids, read_evidence, summary
-from innerloop.experiment import build_run, run
+from innerloop.experiment import run
 from innerloop.objective import CLASSIFICATION
 from innerloop.rescore import rescore
 from tests.conftest import TINY, compose_run

@@ -13,11 +13,12 @@ from torch import nn
 from innerloop import engine as engines
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
+from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.data import EpisodeDataset
 from innerloop.evaluation import adaptation_curve
 from innerloop.execution import Execution, TaskShares
-from innerloop.experiment import build_run, run
+from innerloop.experiment import run
 from innerloop.objective import CLASSIFICATION
 from innerloop.tasks.glyphs import Glyphs
 from tests.conftest import TINY, classification_episodes, compose_run, make_model

@@ -216,7 +216,7 @@ def test_reptile_minibatches_pass_over_the_support_set_in_new_orders():
 def test_joint_trains_without_an_inner_step():
     model, shape = make_model("mlp")
     episodes = classification_episodes(3, shape)
-    algorithm = Joint(model, CLASSIFICATION, engines.vmap, INNER_LR)
+    algorithm = Joint(model, CLASSIFICATION, engines.vmap, None, INNER_LR)
     gradients, _, predictions = outer_gradients(algorithm, episodes)
     x, y = torch.cat([episodes.support.x, episodes.query.x], 1), torch.cat([episodes.support.y, episodes.query.y], 1)
     loss = nn.functional.cross_entropy(model(x.flatten(0, 1)), y.flatten())

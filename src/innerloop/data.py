@@ -1,5 +1,6 @@
 """Episodes for Lightning."""
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode, Examples
 from innerloop.tasks.base import DrawnTogether, TaskDistribution, Tasks
+from innerloop.tasks.class_episodes import ClassEpisodes
 
 TRAIN, VAL, TEST = range(3)
 
@@ -75,13 +77,13 @@ class EpisodicDataModule(LightningDataModule):
     """Meta-batches of episodes. One epoch is the whole training: `outer_steps` meta-batches, no episode twice.
 
     Training episodes are keyed by the seed. Validation and test episodes are the same for every seed and algorithm.
-    steps_at_once: how many meta-batches come as one, for the learner to take them apart.
+    steps_at_once: how many meta-batches come as one, for the learner to take them apart. by_class: label training episodes by class.
     On several devices rank r of w takes the episodes r, r + w, ... of each meta-batch.
     """
 
     def __init__(
         self, tasks: Tasks, seed: int, outer_steps: int, meta_batch_size: int, val_episodes: int, test_episodes: int,
-        eval_batch_size: int, num_workers: int, steps_at_once: int = 1,
+        eval_batch_size: int, num_workers: int, steps_at_once: int = 1, by_class: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (("meta_batch_size", meta_batch_size), ("eval_batch_size", eval_batch_size), ("steps_at_once", steps_at_once)):
@@ -95,7 +97,11 @@ class EpisodicDataModule(LightningDataModule):
         self.tasks, self.meta_batch_size, self.eval_batch_size, self.num_workers = tasks, meta_batch_size, eval_batch_size, num_workers
         self.steps_at_once = steps_at_once
         # keys of equal length: numpy pads short ones with zeros, so that (1,) and (1, 0) would be the same
-        self.train_episodes = EpisodeDataset(tasks.distribution("train"), outer_steps * meta_batch_size, (TRAIN, seed))
+        train = tasks.distribution("train")
+        if by_class and isinstance(train, ClassEpisodes):
+            train = copy.copy(train)  # the task keeps its own
+            train.by_class = True
+        self.train_episodes = EpisodeDataset(train, outer_steps * meta_batch_size, (TRAIN, seed))
         self.val_episodes = EpisodeDataset(tasks.distribution("val"), val_episodes, (VAL, 0))
         self.test_episodes = EpisodeDataset(tasks.distribution("test"), test_episodes, (TEST, 0))
 

@@ -157,8 +157,8 @@ class TaskShares:
     def _threads(self, tasks: int) -> int:
         """How many threads share so many tasks (or shares): one where more would change the result, or gain nothing."""
         parallel = self.execution.forward is not learn2learn and self.obstacle is None and self.threads <= tasks and not self.whole
-        device = self._parameters[0].device.type
-        return self.threads if parallel and device == "cpu" and not torch.is_autocast_enabled("cpu") else 1
+        on_cpu = all(parameter.device.type == "cpu" for parameter in self._parameters[:1])
+        return self.threads if parallel and on_cpu and not torch.is_autocast_enabled("cpu") else 1
 
     def _workers(self) -> ThreadPoolExecutor:
         """Each thread has a copy of the algorithm, with the same parameters: functional_call swaps weights inside the module as it runs."""

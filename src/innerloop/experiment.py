@@ -1,49 +1,29 @@
-"""A run, from its configuration to results.json. The only place that instantiates."""
+"""A run, from its configuration to results.json."""
 
 import errno
 import logging
-import os
 import time
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
-import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from innerloop import engine as engines
-from innerloop.algorithms.base import Algorithm
-from innerloop.checkpoint import AtomicFiles, State, checkpoints_of, continue_logs, latest, read
+from innerloop.build import Run, build_run, build_trainer
+from innerloop.checkpoint import State, checkpoints_of, continue_logs, latest, read
 from innerloop.config import InputError, check_choice, check_count
-from innerloop.data import EpisodicDataModule
 from innerloop.evidence import episode_ids
-from innerloop.execution import Execution
 from innerloop.learner import MetaLearner
-from innerloop.lightning_ways import in_lightning_steps, quieten_lightning
 from innerloop.output import claimed, write_whole
 from innerloop.results import Training, write_results
 from innerloop.settings import check_same_run, differences, load_config, origin_of, with_output_dir
 from innerloop.sweep import ERROR_FILE, PRUNED_FILE
 from innerloop.table import read_results
-from innerloop.tasks.base import Tasks
 
 log = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-ALL_THREADS = torch.get_num_threads()
-
-
-class Run(NamedTuple):
-    """What a configuration builds."""
-
-    cfg: DictConfig
-    data: EpisodicDataModule
-    learner: MetaLearner
 
 
 def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
@@ -104,105 +84,6 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
         load_weights(run.learner, checkpoints.best_weights)
         return Training(trainer.global_step, seconds, checkpoints.best_loss)
     return Training(trainer.global_step, seconds, trainer.callback_metrics["val/loss"].item())
-
-
-def build(node: DictConfig, **arguments: Any) -> Any:
-    """Calls the `_target_` of a config node with its keys and `arguments`, which are passed as they are (instantiate would copy them).
-
-    Raises InputError for arguments that the target refuses.
-    """
-    try:
-        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
-    except InputError:
-        raise
-    except InstantiationException as error:
-        raise InputError(f"{node.get('_target_')} cannot be built: {' '.join(str(error).split())}") from error
-    except (TypeError, ValueError, MisconfigurationException) as error:
-        raise InputError(f"{node._target_} refuses its arguments: {' '.join(str(error).split())}") from error
-
-
-def build_run(cfg: DictConfig) -> Run:
-    """Data and learner of a configuration, at their initial weights."""
-    check_count("seed", cfg.seed, least=0, most=2**32 - 1)
-    if cfg.threads is not None:
-        check_count("threads", cfg.threads)
-    torch.set_num_threads(cfg.threads or ALL_THREADS)
-    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
-    tasks = build(cfg.task)
-    data = EpisodicDataModule(
-        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers,
-        cfg.steps_at_once,
-    )  # fmt: skip
-    execution = build(cfg.engine)
-    if not isinstance(execution, Execution):
-        raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
-    algorithm = build_algorithm(cfg, tasks, execution.forward)
-    optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
-    return Run(
-        cfg,
-        data,
-        MetaLearner(
-            algorithm,
-            execution,
-            torch.get_num_threads(),
-            optimizer,
-            scheduler,
-            cfg.eval_adaptation_steps,
-            cfg.transductive,
-            cfg.steps_at_once,
-        ),
-    )
-
-
-def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
-    """Model and algorithm, fitted to the shapes of the tasks."""
-    model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs)
-    node = cfg.algo
-    if engine is engines.learn2learn:
-        from innerloop.algorithms.learn2learn import learn2learn_class  # takes seconds, prints a notice
-
-        target = learn2learn_class(get_class(node._target_))
-        node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
-    algorithm = build(node, model=model, objective=tasks.objective, engine=engine)
-    if tasks.train_ways != tasks.ways and not algorithm.any_ways:
-        raise InputError(
-            f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {node._target_.rsplit('.', 1)[-1]} has one "
-            "output for each way; make them equal or use algo=protonet"
-        )
-    return algorithm
-
-
-def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Trainer:
-    """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test (no `origin`).
-
-    Raises InputError for devices that are not there.
-    """
-    quieten_lightning()
-    if not torch.cuda.is_available():
-        # Lightning's way of asking for GPUs opens a library anew each time, and torch's optimizers ask at every step: 0.1 to 0.25 ms
-        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    if any(word in str(cfg.trainer.get("strategy")) for word in ("fork", "spawn", "notebook")):
-        raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
-    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
-        raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
-    callbacks = [build(node) for name, node in cfg.callbacks.items() if name != "checkpoint"]
-    loggers: Any = False
-    checkpoints = bool(origin) and "checkpoint" in cfg.callbacks
-    if origin:
-        loggers = [build(node) for node in cfg.logger.values()]
-    if checkpoints:
-        callbacks.append(build(cfg.callbacks.checkpoint, directory=Path(cfg.output_dir) / "checkpoints", origin=origin))
-    # one epoch is the whole run: a second one would repeat its episodes
-    arguments = {
-        "callbacks": callbacks,
-        "logger": loggers,
-        "enable_checkpointing": checkpoints,
-        "max_epochs": 1,
-        "plugins": [AtomicFiles()],
-    }
-    if origin and cfg.steps_at_once > 1:
-        arguments |= in_lightning_steps(cfg)
-    return build(cfg.trainer, **arguments)
 
 
 def steps_to_train(run: Run) -> int:

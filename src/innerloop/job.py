@@ -71,7 +71,7 @@ def alone() -> Iterator[None]:
     hydra, argv, environment = HydraConfig.get(), sys.argv, dict(os.environ)
     with flag_override(cast(DictConfig, hydra), "readonly", False):
         hydra.run.dir = hydra.runtime.output_dir
-    sys.argv = [argv[0], *hydra.overrides.task]
+    sys.argv = [argv[0], *hydra.overrides.task, "hydra.mode=RUN"]  # an experiment may ask for a sweep
     try:
         yield
     finally:

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from innerloop.build import build_trainer
 from innerloop.config import InputError, register
-from innerloop.experiment import build_trainer, load_checkpoint, steps_to_train, test
+from innerloop.experiment import load_checkpoint, steps_to_train, test
 from innerloop.results import Training
 from innerloop.settings import load_config
 

@@ -30,6 +30,28 @@ def run_key(_root_: DictConfig) -> str:
 OmegaConf.register_new_resolver("run_key", run_key, replace=True)  # on import: workers of launchers import the callbacks below
 
 
+class PrintComparison(Callback):
+    """Ends a sweep over algorithms with the paired differences from `beside`, and says which of the `baselines` it does not beat."""
+
+    def __init__(self, beside: str, baselines: list[str]) -> None:
+        self.beside, self.baselines = beside, baselines
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from innerloop.compare import compare, comparison_table  # loads torch
+        from innerloop.table import show
+
+        directory = Path(config.hydra.sweep.dir)
+        try:
+            title, comparisons = compare([*sorted(directory.glob(f"{self.beside}-*")), directory])
+        except InputError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return
+        show(comparison_table(title, comparisons))
+        for one in comparisons:
+            if one.name in [f"algo={name.replace('_', '')}" for name in self.baselines] and one.better is not False:
+                print(f"Warning: {self.beside} does not beat the baseline {one.name}: {one.difference:+.4f} ± {one.over_episodes:.4f}")
+
+
 class PrintTable(Callback):
     """Ends a sweep with one table over its jobs, and with exit code 1 if one failed."""
 

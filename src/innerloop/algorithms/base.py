@@ -26,6 +26,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
 
     learns = True  # False: there is no outer loop, the algorithm is evaluated as it is
     any_ways = False  # True: it can be trained at another number of ways than it is evaluated at
+    by_class = False  # True: training episodes are labelled by class, not by way, and __init__ is told how many train_classes there are
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()
@@ -51,6 +52,13 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
         """The outer loss of each task (tasks,), and the predictions on its query set (tasks, n, outputs)."""
         predictions = self.predict(self.adapt(episodes.support), episodes.query.x)
         return self.objective.loss(predictions, episodes.query.y), predictions
+
+
+def class_head(model: nn.Module, classes: int) -> nn.Linear:
+    """A last layer for all classes of the training split, on the features before the model's head. Raises InputError where it has none."""
+    if not isinstance(getattr(model, "head", None), nn.Linear) or not hasattr(model, "body"):
+        raise InputError(f"a baseline that classifies needs a model of body and linear head, which {type(model).__name__} is not")
+    return nn.Linear(model.head.in_features, classes)  # type: ignore[union-attr, arg-type]
 
 
 class GradientBased(Algorithm[Weights]):

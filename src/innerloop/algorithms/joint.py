@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from innerloop.algorithms.base import class_head
 from innerloop.algorithms.maml import MAML
 from innerloop.engine import Engine
 from innerloop.episode import Episode
@@ -13,15 +14,26 @@ class Joint(MAML):
     """Joint training: one network on the examples of all tasks pooled, then fine-tuned on the support set by MAML's inner loop.
 
     Training minimises the plain mean loss over support and query examples, without any inner step ("pretrained" in Finn et al. 2017).
-    In classification episodes the labels are redrawn each time, so the pooled problem cannot be learned beyond its class frequencies:
-    there it is a lower bound, not a strong pretraining baseline.
+    Where tasks have classes it is a classifier of all `train_classes` of the training split, and the head that an episode is fitted with
+    starts at zero (the transfer baseline of Chen et al. 2019, arXiv 1904.04232, with all weights fine-tuned).
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float) -> None:
+    by_class = True
+    any_ways = True
+
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float) -> None:
         super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True)
+        self.classifier = class_head(model, train_classes) if train_classes else None
+        if train_classes:
+            for weight in model.head.parameters():  # type: ignore[union-attr]
+                nn.init.zeros_(weight).requires_grad_(False)
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes
         x, y = torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)
-        predictions = self.engine(self.model, {}, x)  # a batch for each task: what batch norm sees must not depend on the other tasks
+        # a batch for each task: what batch norm sees must not depend on the other tasks
+        if self.classifier:
+            predictions = self.classifier(self.engine(self.model.body, {}, x))  # type: ignore[arg-type]
+        else:
+            predictions = self.engine(self.model, {}, x)
         return self.objective.loss(predictions, y), predictions[:, support_x.shape[1] :]

@@ -7,6 +7,7 @@ import numpy as np
 
 from innerloop.episode import Episode
 from innerloop.objective import Objective
+from innerloop.tasks.class_episodes import ClassEpisodes
 
 Split = Literal["train", "val", "test"]
 
@@ -43,6 +44,12 @@ class Tasks(ABC):
     train_ways: int | None = None
     shots: int
     queries: int
+
+    @property
+    def train_classes(self) -> int | None:
+        """How many classes the training split has; None for regression."""
+        episodes = self.distribution("train")
+        return len(episodes.members) if isinstance(episodes, ClassEpisodes) else None
 
     @abstractmethod
     def distribution(self, split: Split) -> TaskDistribution:

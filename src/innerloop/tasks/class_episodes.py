@@ -16,12 +16,13 @@ class ClassEpisodes:
     class, by how many times 90 degrees its images are turned (a turned character is a class of its own). names: for each class.
 
     Way labels are the order of the draw, so they are redrawn in every episode; examples come in random order. Inputs are float32 in [0, 1].
+    by_class: the same episodes labelled by class, 0 to len(members) - 1, for baselines that learn the classes themselves.
     Raises InputError when there are fewer classes than ways, or a class has fewer images than shots + queries.
     """
 
     def __init__(
         self, images: np.ndarray, members: Sequence[np.ndarray], names: Sequence[str], ways: int, shots: int, queries: int,
-        quarter_turns: Sequence[int] | None = None,
+        quarter_turns: Sequence[int] | None = None, by_class: bool = False,
     ) -> None:  # fmt: skip
         if ways > len(members):
             raise InputError(
@@ -35,6 +36,7 @@ class ClassEpisodes:
             )
         self.images, self.members, self.names = images, members, names
         self.ways, self.shots, self.queries = ways, shots, queries
+        self.by_class = by_class
         self.quarter_turns = quarter_turns if quarter_turns is not None else [0] * len(members)
 
     def sample(self, rng: np.random.Generator) -> Episode:
@@ -42,13 +44,13 @@ class ClassEpisodes:
         drawn = [self._draw(rng, c) for c in classes]
         support = np.concatenate([images[: self.shots] for images in drawn])
         query = np.concatenate([images[self.shots :] for images in drawn])
-        return Episode(self._examples(rng, support, self.shots), self._examples(rng, query, self.queries))
+        labels = classes if self.by_class else np.arange(self.ways)
+        return Episode(self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, self.queries))
 
     def _draw(self, rng: np.random.Generator, class_index: int) -> np.ndarray:
         rows = rng.choice(self.members[class_index], self.shots + self.queries, replace=False)
         return np.rot90(self.images[rows], self.quarter_turns[class_index], axes=(-2, -1))
 
-    def _examples(self, rng: np.random.Generator, images: np.ndarray, per_class: int) -> Examples:
+    def _examples(self, rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, per_class: int) -> Examples:
         order = rng.permutation(len(images))
-        labels = np.repeat(np.arange(self.ways), per_class)
-        return Examples(torch.from_numpy(images[order]).float() / 255, torch.from_numpy(labels[order]))
+        return Examples(torch.from_numpy(images[order]).float() / 255, torch.from_numpy(np.repeat(labels, per_class)[order]))
