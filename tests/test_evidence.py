@@ -12,9 +12,9 @@ from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.data import EpisodeDataset
 from innerloop.evaluation import Curve, mean_ci95
-from innerloop.evidence import episode_ids, read_evidence, summary
+from innerloop.evidence import episode_ids, read_evidence, summary, time_to_target
 from innerloop.experiment import run
-from innerloop.objective import CLASSIFICATION
+from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.rescore import rescore
 from tests.conftest import TINY, compose_run
 from tests.test_command_line import call
@@ -89,6 +89,21 @@ def test_summary_of_a_curve():
     assert summary(curve, "accuracy", True)["worst5"] == pytest.approx(scores[-2:, 2].mean().item())
     diverged = Curve([0], {"mse": torch.tensor([[1.0], [float("inf")]])})
     assert summary(diverged, "mse", True) == {"auc": None, "worst5": None}
+
+
+def test_time_to_target_is_that_of_the_mean_curve():
+    measures = {"accuracy": torch.tensor([[0.2, 0.5, 0.9], [0.4, 0.7, 0.7]]), "ms": torch.tensor([[0.0, 3.0, 6.0], [0.0, 5.0, 10.0]])}
+    curve = Curve([0, 1, 5], measures)
+    reached = {target: time_to_target(curve, CLASSIFICATION, target, examples=25) for target in (0.29, 0.59, 0.79, 0.81)}
+    assert [reached[target]["steps"] for target in reached] == [0, 1, 5, None]
+    assert reached[0.59] == {"target": 0.59, "steps": 1, "examples": 25, "ms": 4.0}
+    falling = Curve([0, 1], {"mse": torch.tensor([[3.0, 1.0]]), "ms": torch.zeros(1, 2)})
+    assert time_to_target(falling, REGRESSION, 2.0, examples=10)["steps"] == 1
+
+
+def test_a_run_says_when_it_reaches_its_target(tmp_path):
+    results = run(compose_run(*TINY, "target=1e9"), tmp_path)
+    assert results["time_to_target"] | {"ms": 0} == {"target": 1e9, "steps": 0, "examples": 10, "ms": 0}
 
 
 def test_damaged_evidence_is_named(tmp_path):

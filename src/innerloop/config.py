@@ -67,6 +67,7 @@ class RunConfig:
     test_episodes: int = 600
     val_every: int = 500  # outer steps between validations
     transductive: bool = True  # False: each query is predicted in the company of the support set alone
+    target: float | None = None  # of the metric: results.json says after how many inner steps, examples and milliseconds it is reached
     steps_at_once: int = 1  # outer steps inside one Lightning step; 10 halves the time of a small network. One device, no clipping
     num_workers: int = 0  # processes that draw episodes
     threads: int | None = 1  # over tasks, each with a share of the meta-batch; 1 is fastest for small nets, null takes all cores

@@ -15,6 +15,7 @@ from innerloop.config import InputError
 from innerloop.data import EpisodeDataset
 from innerloop.episode import Episode
 from innerloop.evaluation import Curve
+from innerloop.objective import Objective
 from innerloop.output import write_whole
 
 KEYS = ("episode", "id", "step")
@@ -80,6 +81,17 @@ def read_evidence(path: Path) -> Evidence:
     except (ValueError, IndexError) as error:
         raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}); score the run again: innerloop eval {path.parent}") from error
     return Evidence(ids, steps, {name: table[:, :, index] for index, name in enumerate(names)})
+
+
+def time_to_target(curve: Curve, objective: Objective, target: float, examples: int) -> dict[str, Any]:
+    """The first of the reported steps after which the mean over episodes reaches the target, and the milliseconds of adaptation up to it;
+    None where none does. examples: that an episode's support set has."""
+    means = curve.measures[objective.metric].mean(0)
+    reached = (means <= target if objective.lower_is_better else means >= target).nonzero()
+    if not len(reached):
+        return {"target": target, "steps": None, "examples": None, "ms": None}
+    first = int(reached[0])
+    return {"target": target, "steps": curve.steps[first], "examples": examples, "ms": curve.measures["ms"][:, first].mean().item()}
 
 
 def summary(curve: Curve, metric: str, lower_is_better: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from innerloop.evaluation import mean_ci95, uses_batch_statistics
-from innerloop.evidence import checksum, evidence_path, summary, write_evidence
+from innerloop.evidence import checksum, evidence_path, summary, time_to_target, write_evidence
 from innerloop.learner import MetaLearner
 from innerloop.output import write_whole
 from innerloop.tasks.base import Tasks
@@ -57,6 +57,7 @@ def write_results(
         "episodes_checksum": checksum(ids),
         "curve": points,
         **summary(curve, objective.metric, objective.lower_is_better),
+        "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.shots * (tasks.ways or 1)),
         "transductive": cfg.transductive and uses_batch_statistics(learner),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
