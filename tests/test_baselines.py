@@ -10,10 +10,12 @@ from innerloop.algorithms.joint import Joint
 from innerloop.algorithms.nearest_mean import NearestMean
 from innerloop.algorithms.sinusoid_oracle import SinusoidOracle
 from innerloop.build import build_run
+from innerloop.checkpoint import read
 from innerloop.config import InputError
 from innerloop.episode import Examples
-from innerloop.experiment import run
+from innerloop.experiment import load_weights, run
 from innerloop.objective import CLASSIFICATION, REGRESSION
+from innerloop.rescore import rescore
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
 from tests.test_command_line import call
 
@@ -101,6 +103,23 @@ def test_they_say_what_they_are_not_for(overrides, sentence, tmp_path):
 
 def test_nearest_mean_is_not_transductive(tmp_path):
     assert run(compose_run("algo=nearest_mean", "task=glyphs", *TINY, "threads=2"), tmp_path)["transductive"] is False
+
+
+@pytest.mark.parametrize("algo", ["joint", "centroid"])
+def test_they_are_scored_on_other_classes_and_ways(algo, tmp_path):
+    """The classifier of the training classes plays no part in it."""
+    run(compose_run(f"algo={algo}", "task=glyphs", *TINY), tmp_path)
+    checkpoint = read(tmp_path / "checkpoints" / "best.ckpt")["state_dict"]
+    other = build_run(compose_run(f"algo={algo}", "task=glyphs", "task.ways=3", *TINY)).learner
+    other.algorithm.classifier = nn.Linear(other.algorithm.classifier.in_features, 11)
+    load_weights(other, tmp_path / "checkpoints" / "best.ckpt", to_score=True)
+    assert torch.equal(other.state_dict()["algorithm.model.body.0.0.weight"], checkpoint["algorithm.model.body.0.0.weight"])
+    assert rescore(tmp_path, ["task.ways=3"])[0]["ways"] == 3
+
+
+def test_a_comparison_without_its_baseline_says_so(tmp_path):
+    _, stderr = call("train.py", "sweep=compare_sinusoid", *TINY, "algo=joint", "seed=0", f"hydra.sweep.dir={tmp_path}", code=1)
+    assert stderr == "Error: no run of maml is finished, which the others are to be compared with\n"
 
 
 def test_a_comparison_warns_where_meta_learning_does_not_win(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from innerloop import engine as engines
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.protonet import ProtoNet
+from innerloop.episode import Episode
 from innerloop.evaluation import adaptation_curve, mean_ci95, predict_queries, reported_steps, uses_batch_statistics
 from innerloop.models.conv4 import Conv4
 from innerloop.objective import CLASSIFICATION
@@ -61,7 +62,7 @@ def test_curve_is_what_adapting_that_many_steps_gives(maml):
 
 
 @pytest.mark.parametrize("cls", [MAML, ProtoNet])
-@pytest.mark.parametrize("transductive", [True, False])
+@pytest.mark.parametrize("transductive", [True, False, "support"])
 def test_inductive_predictions_ignore_the_other_queries(maml, cls, transductive):
     algorithm, episodes = maml
     if cls is ProtoNet:
@@ -71,7 +72,23 @@ def test_inductive_predictions_ignore_the_other_queries(maml, cls, transductive)
         before = predict_queries(algorithm, adapted, episodes, transductive)
         episodes.query.x[:, 1:] = episodes.query.x[:, 1:].flip(-1) * 0.5
         after = predict_queries(algorithm, adapted, episodes, transductive)
-    assert torch.equal(before[:, 0], after[:, 0]) is not transductive
+    assert torch.equal(before[:, 0], after[:, 0]) is (transductive is not True)
+
+
+@pytest.mark.parametrize("engine", [engines.vmap, engines.loop])
+def test_statistics_of_the_support_set_normalise_the_queries(maml, engine):
+    """As if the batch norms had been told mean and variance of each layer's support activations."""
+    algorithm, episodes = maml
+    algorithm.engine = engine
+    with torch.no_grad():
+        adapted = algorithm.adapt(episodes.support)
+        found = predict_queries(algorithm, adapted, episodes, "support")
+        fitted = algorithm.predict(adapted, episodes.support.x)
+        mirrored = Episode(episodes.support, episodes.support)
+        torch.testing.assert_close(predict_queries(algorithm, adapted, mirrored, "support"), fitted, atol=1e-5, rtol=1e-5)
+        together = predict_queries(algorithm, adapted, episodes, True)
+    assert found.shape == together.shape and not torch.allclose(found, together, atol=1e-3)
+    assert all("forward" not in vars(layer) for layer in algorithm.modules())  # as before
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

@@ -60,7 +60,7 @@ def test_measures_are_those_of_torchmetrics_for_each_episode():
 def test_ids_name_what_is_in_an_episode():
     def ids(*overrides, key=(2, 0), count=5):
         tasks = build_run(compose_run(*overrides)).data.tasks
-        return episode_ids(EpisodeDataset(tasks.distribution("test"), count, key), at_once=2)
+        return episode_ids(EpisodeDataset(tasks.distribution("test"), count, key), count, at_once=2)
 
     first = ids()
     assert len(set(first)) == 5 and first[:3] == ids(count=3)
@@ -107,12 +107,18 @@ def test_a_run_says_when_it_reaches_its_target(tmp_path):
 
 
 def test_damaged_evidence_is_named(tmp_path):
-    with pytest.raises(InputError, match="is not there; score the run again"):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); `innerloop eval .*` scores the run again"):
         read_evidence(tmp_path / "evidence.csv")
     for content in ("", "episode,id,step,loss\n0,a,0,x\n", "episode,id,step,loss\n0,a,0,1\n0,a,1,2\n1,b,0,3\n"):
         (tmp_path / "evidence.csv").write_text(content)
-        with pytest.raises(InputError, match="is damaged"):
+        with pytest.raises(InputError, match="cannot be read"):
             read_evidence(tmp_path / "evidence.csv")
+
+
+def test_debugging_writes_what_it_scored(tmp_path):
+    """trainer=debug takes three batches of each split."""
+    results = run(compose_run("trainer=debug"), tmp_path)
+    assert results["episodes"] == 75 == len(read_evidence(tmp_path / "evidence.csv").ids)
 
 
 def test_two_devices_write_the_episodes_in_their_order(tmp_path):

@@ -13,6 +13,9 @@ def main() -> None:
     evaluate = verbs.add_parser("eval", help="score a finished run again, also on other tasks, ways, shots, steps or episodes")
     evaluate.add_argument("run", type=Path, help="output directory of the run")
     evaluate.add_argument("overrides", nargs="*", help="as for train.py: task.shots=1 eval_adaptation_steps=20 task=glyphs")
+    meter = verbs.add_parser("leak", help="how much better a run is for looking at the other queries (batch norm)")
+    meter.add_argument("run", type=Path, help="output directory of the run")
+    meter.add_argument("overrides", nargs="*", help="as for eval; task.queries=3 test_episodes=200 is quicker")
     table = verbs.add_parser("table", help="one table over the jobs of a sweep, or over all runs below a directory")
     table.add_argument("directory", type=Path)
     table.add_argument("--sort", metavar="COLUMN", help="value, ci95, algo.inner_lr, ...; --sort=-value from high to low")
@@ -26,6 +29,8 @@ def main() -> None:
     try:
         if arguments.verb == "eval":
             evaluate_run(arguments.run, arguments.overrides)
+        elif arguments.verb == "leak":
+            measure_leak(arguments.run, arguments.overrides)
         elif arguments.verb == "compare":
             compare_runs(arguments.runs, arguments.step)
         else:
@@ -43,6 +48,15 @@ def evaluate_run(run: Path, overrides: list[str]) -> None:
     results, path = rescore(run, overrides)
     show(results_table(results))
     print(f"results: {path}")
+
+
+def measure_leak(run: Path, overrides: list[str]) -> None:
+    """Prints the scores under other batch statistics beside that of all queries."""
+    from innerloop.compare import comparison_table
+    from innerloop.leak import leak
+    from innerloop.table import show
+
+    show(comparison_table(*leak(run, overrides)))
 
 
 def compare_runs(runs: list[Path], step: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.markup import escape
@@ -14,6 +14,8 @@ from innerloop.evidence import Evidence, evidence_path, read_evidence
 from innerloop.settings import differences
 from innerloop.table import Job, Results, cell, differing, heading, jobs_below, read_results, settings_of
 
+NOT_THE_NUMBERS = ("seed", "target", "threads", "num_workers", "eval_batch_size")  # runs that differ in them alone are one contender
+
 
 class Scored(NamedTuple):
     """A finished run and its evidence. job.name: its path."""
@@ -24,9 +26,10 @@ class Scored(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """Runs that differ in their seed alone. scores: (seeds, episodes), of the metric."""
+    """Runs that differ in their seed alone. scores: (seeds, episodes), of the metric. algo: as in results.json."""
 
     name: str
+    algo: str
     seeds: list[int]
     scores: np.ndarray
 
@@ -34,12 +37,13 @@ class Contender(NamedTuple):
 class Comparison(NamedTuple):
     """A contender's scores minus the baseline's.
 
-    over_episodes: half the 95 % interval of the difference over episodes, of scores that are averaged over seeds. over_seeds: standard
-    deviation of the seeds' differences, None for one seed. p: of a paired t-test over episodes, corrected for the number of contenders
-    (Holm). better: None where p is above 0.05.
+    over_episodes: half the 95 % interval of the difference over episodes, of scores averaged over seeds: of these trained networks.
+    over_seeds: standard deviation of the seeds' differences, None for one seed. p: that there is no difference, by a t-test that counts
+    both spreads (episodes alone where there is one seed), corrected for the number of contenders (Holm). better: None where it is > 0.05.
     """
 
     name: str
+    algo: str
     seeds: int
     value: float
     difference: float
@@ -54,7 +58,11 @@ def compare(paths: list[Path], step: int | None = None) -> tuple[str, list[Compa
 
     Returns what was compared, and a Comparison for each contender but the baseline. Raises InputError for runs that cannot be compared.
     """
-    runs = list({Path(run.job.name).resolve(): run for path in paths for run in scored_below(path)}.values())  # each once
+    return compare_scored([run for path in paths for run in scored_below(path)], step)
+
+
+def compare_scored(runs: list[Scored], step: int | None = None) -> tuple[str, list[Comparison]]:
+    """`compare` of runs that were read."""
     check_comparable(runs)
     first = runs[0].results
     baseline, *others = contenders_of(runs, step)
@@ -66,8 +74,10 @@ def compare(paths: list[Path], step: int | None = None) -> tuple[str, list[Compa
 
 
 def scored_below(path: Path) -> list[Scored]:
-    """The finished runs in a directory; or an evaluation, RUN/evaluations/NAME.json."""
+    """The finished runs in a directory; or an evaluation, RUN/evaluations/NAME.json. Raises InputError where there is none."""
     if path.suffix == ".json":
+        if not path.is_file():
+            raise InputError(f"{path} is not there; innerloop eval writes such files")
         results = read_results(path)
         return [Scored(Job(str(path), settings_of(results["config"]), results, "", set()), results, read_evidence(evidence_path(path)))]
     finished = [(job._replace(name=str(path / job.name)), job.results) for job in jobs_below(path) if job.results]
@@ -91,15 +101,17 @@ def check_comparable(runs: list[Scored]) -> None:
 
 
 def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
-    """Gathers the runs that differ in their seed alone, and names them by what tells them apart."""
-    keys = [key for key in differing([run.job for run in runs]) if key != "seed"]
-    alike: dict[str, list[Scored]] = defaultdict(list)
+    """Gathers the runs that differ in their seed alone, one of each seed, and names them by what tells them apart."""
+    keys = [key for key in differing([run.job for run in runs]) if key not in NOT_THE_NUMBERS]
+    alike: dict[str, dict[int, Scored]] = defaultdict(dict)
     for run in runs:
-        alike[repr(sorted((key, value) for key, value in run.job.settings.items() if key != "seed"))].append(run)
+        settings = {key: value for key, value in run.job.settings.items() if key not in NOT_THE_NUMBERS}
+        alike[repr(sorted(settings.items()))].setdefault(run.results["seed"], run)
     found = []
     for group in alike.values():
-        name = " ".join(f"{heading(key)}={cell(key, group[0].job.settings.get(key))}" for key in keys) or group[0].job.name
-        found.append(Contender(name, [run.results["seed"] for run in group], np.stack([scores_after(run, step) for run in group])))
+        seeds, first = sorted(group), next(iter(group.values()))
+        name = " ".join(f"{heading(key)}={cell(key, first.job.settings.get(key))}" for key in keys) or first.job.name
+        found.append(Contender(name, first.results["algo"], seeds, np.stack([scores_after(group[seed], step) for seed in seeds])))
     return found
 
 
@@ -115,16 +127,36 @@ def scores_after(run: Scored, step: int | None) -> np.ndarray:
 
 @np.errstate(invalid="ignore")  # of what diverged
 def difference(baseline: Contender, other: Contender, lower_is_better: bool) -> Comparison:
-    """Seeds are paired where both have the same ones."""
-    paired = baseline.seeds == other.seeds
-    by_episode = other.scores.mean(0) - baseline.scores.mean(0)
-    by_seed = (other.scores - (baseline.scores if paired else baseline.scores.mean(0))).mean(1)
-    mean, interval = by_episode.mean(), 1.96 * by_episode.std(ddof=1) / len(by_episode) ** 0.5
-    # scores that are equal in all episodes, or that diverged, are evidence of nothing
-    p = float(stats.ttest_1samp(by_episode, 0.0).pvalue) if by_episode.any() and np.isfinite(by_episode).all() else 1.0
-    spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+    """Seeds are paired where both have the same ones (two or more), else all are taken."""
+    ours, theirs, paired = paired_seeds(baseline, other)
+    by_episode = theirs.mean(0) - ours.mean(0)
+    mean, spread = float(by_episode.mean()), float(by_episode.std(ddof=1))
+    squared = [(spread**2 / len(by_episode), len(by_episode) - 1)]  # of standard errors, with degrees of freedom
+    means = [(theirs - ours).mean(1)] if paired else [ours.mean(1), theirs.mean(1)]
+    seeds = [(values.var(ddof=1), len(values)) for values in means if len(values) > 1]
+    squared += [(variance / count, count - 1) for variance, count in seeds]
+    over_seeds = float(sum(variance for variance, _ in seeds) ** 0.5) if seeds else None
     better = bool((mean < 0) == lower_is_better)
-    return Comparison(other.name, len(other.seeds), float(other.scores.mean()), float(mean), float(interval), spread, p, better)
+    interval = 1.96 * spread / len(by_episode) ** 0.5
+    p = p_value(mean, squared)
+    return Comparison(other.name, other.algo, len(theirs), float(other.scores.mean()), mean, interval, over_seeds, p, better)
+
+
+def paired_seeds(baseline: Contender, other: Contender) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The scores of both, of the same seeds if that is said."""
+    shared = sorted(set(baseline.seeds) & set(other.seeds))
+    if len(shared) < 2 and baseline.seeds != other.seeds:
+        return baseline.scores, other.scores, False
+    ours, theirs = (one.scores[[one.seeds.index(seed) for seed in shared]] for one in (baseline, other))
+    return ours, theirs, True
+
+
+def p_value(mean: float, squared: list[tuple[float, int]]) -> float:
+    """Two-sided, of Student's t with the fewest degrees of freedom: on the safe side. 1 for what diverged, or is equal throughout."""
+    total = sum(error for error, _ in squared)
+    if not np.isfinite(mean) or not np.isfinite(total) or mean == 0:
+        return 1.0
+    return float(2 * stats.t.sf(abs(mean) / total**0.5, min(freedom for _, freedom in squared))) if total else 0.0
 
 
 def corrected(comparisons: list[Comparison]) -> list[Comparison]:
@@ -147,6 +179,6 @@ def comparison_table(title: str, comparisons: list[Comparison]) -> Table:
     for one in comparisons:
         spread = "" if one.over_seeds is None else f"{one.over_seeds:.4f}"
         p = f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001"
-        cells: list[Any] = [one.name, one.seeds, f"{one.value:.4f}", f"{one.difference:+.4f}", f"± {one.over_episodes:.4f}", spread, p]
-        table.add_row(*(escape(str(cell)) for cell in cells), words[one.better])
+        cells = [one.name, str(one.seeds), f"{one.value:.4f}", f"{one.difference:+.4f}", f"± {one.over_episodes:.4f}", spread, p]
+        table.add_row(*map(escape, cells), words[one.better] if np.isfinite(one.difference) else "diverged")
     return table

@@ -66,7 +66,8 @@ class RunConfig:
     val_episodes: int = 100
     test_episodes: int = 600
     val_every: int = 500  # outer steps between validations
-    transductive: bool = True  # False: each query is predicted in the company of the support set alone
+    # batch norm's statistics for a query: of all queries (true), of the support set (support), of the support set and it (false)
+    transductive: bool | str = True
     target: float | None = None  # of the metric: results.json says after how many inner steps, examples and milliseconds it is reached
     steps_at_once: int = 1  # outer steps inside one Lightning step; 10 halves the time of a small network. One device, no clipping
     num_workers: int = 0  # processes that draw episodes

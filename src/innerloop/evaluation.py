@@ -1,7 +1,9 @@
 """The evaluation protocol, in one place: per-episode metrics after 0..K adaptation steps, then mean and 95 % interval over episodes."""
 
+import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -12,6 +14,7 @@ from innerloop.episode import Episode
 from innerloop.objective import Objective
 
 Item = TypeVar("Item")
+Transductive = bool | str  # True, False, "support"
 
 
 class Curve(NamedTuple):
@@ -27,11 +30,11 @@ def reported_steps(steps: int) -> list[int]:
 
 
 @torch.no_grad()
-def adaptation_curve(algorithm: Algorithm[Any], episodes: Episode, steps: int, transductive: bool, evidence: bool = False) -> Curve:
+def adaptation_curve(algorithm: Algorithm[Any], episodes: Episode, steps: int, transductive: Transductive, evidence: bool = False) -> Curve:
     """Adapts on each support set and scores each query set on the way. Keeps no graph, whatever the number of steps.
 
     The measures are "loss" and the metric; with `evidence` also "support_loss", the objective's others, and "ms", the milliseconds of
-    adaptation so far, of the tasks at hand together, divided by their number.
+    adaptation so far, of the tasks at hand together, divided by their number: with `threads` of those of one thread.
     """
     reported, taken, seconds = reported_steps(steps), [], 0.0
     measured: list[dict[str, Tensor]] = []
@@ -58,32 +61,66 @@ def measures_of(objective: Objective, predictions: Tensor, y: Tensor, evidence: 
 def timed(items: Iterator[Item]) -> Iterator[tuple[Item, float]]:
     """Each item with the seconds that it took to come."""
     while True:
+        wait_for_gpu()
         started = time.perf_counter()
         try:
             item = next(items)
         except StopIteration:
             return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait_for_gpu()
         yield item, time.perf_counter() - started
 
 
-def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, transductive: bool) -> Tensor:
+def wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, transductive: Transductive) -> Tensor:
     """Predictions on the query sets (tasks, queries, outputs).
 
-    transductive: the whole query set in one batch, so that batch norm sees all of it. Otherwise each query in a batch with the support
-    set alone (as Nichol et al. 2018, section 6.1), so that no prediction depends on other queries; as many forward passes as queries.
+    transductive: the whole query set in one batch, so that batch norm sees all of it. Else no prediction depends on other queries: False
+    takes each query in a batch with the support set (as Nichol et al. 2018, section 6.1), as many forward passes as queries; "support"
+    takes all, normalised by the statistics of the support set.
     """
     support, query = episodes
-    if transductive or not uses_batch_statistics(algorithm):
+    if transductive is True or not uses_batch_statistics(algorithm):
         return algorithm.predict(adapted, query.x)
+    if transductive == "support":
+        with statistics_of_first(algorithm, support.x.shape[1]):
+            return algorithm.predict(adapted, torch.cat([support.x, query.x], 1))[:, support.x.shape[1] :]
     batches = (torch.cat([support.x, query.x[:, q : q + 1]], 1) for q in range(query.x.shape[1]))
     return torch.cat([algorithm.predict(adapted, batch)[:, -1:] for batch in batches], 1)
 
 
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """The layers that normalise by what else is in the batch."""
+    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.track_running_stats]
+
+
 def uses_batch_statistics(module: nn.Module) -> bool:
     """Whether a prediction depends on what else is in the batch."""
-    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) and not layer.track_running_stats for layer in module.modules())
+    return bool(batch_norms(module))
+
+
+@contextlib.contextmanager
+def statistics_of_first(module: nn.Module, count: int) -> Iterator[None]:
+    """Batch norms take the statistics of the first `count` inputs of a batch, for all of it."""
+    layers = batch_norms(module)
+    for layer in layers:
+        layer.forward = partial(normalise_by_first, layer, count)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def normalise_by_first(layer: Any, count: int, x: Tensor) -> Tensor:
+    over = [dim for dim in range(x.dim()) if dim != 1]
+    mean, variance = x[:count].mean(over, keepdim=True), x[:count].var(over, keepdim=True, correction=0)
+    weight, bias = (parameter.view(mean.shape) for parameter in (layer.weight, layer.bias))
+    return (x - mean) / (variance + layer.eps).sqrt() * weight + bias
 
 
 def mean_ci95(values: Tensor) -> tuple[float, float]:

@@ -34,10 +34,9 @@ def evidence_path(results: Path) -> Path:
     return results.with_name("evidence.csv") if results.name == "results.json" else results.with_suffix(".csv")
 
 
-def episode_ids(episodes: EpisodeDataset, at_once: int = 100) -> list[str]:
-    """Of all episodes of a split."""
-    starts = range(0, len(episodes), at_once)
-    batches = (episodes.meta_batch(range(start, min(start + at_once, len(episodes)))) for start in starts)
+def episode_ids(episodes: EpisodeDataset, count: int, at_once: int = 100) -> list[str]:
+    """Of the first `count` episodes of a split."""
+    batches = (episodes.meta_batch(range(start, min(start + at_once, count))) for start in range(0, count, at_once))
     return [name for batch in batches for name in names_of(batch)]
 
 
@@ -76,10 +75,12 @@ def read_evidence(path: Path) -> Evidence:
         steps = list(dict.fromkeys(int(row[2]) for row in rows))
         ids = [row[1] for row in rows[:: len(steps)]]
         table = np.array([row[len(KEYS) :] for row in rows], dtype=float).reshape(len(ids), len(steps), len(names))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is not there; score the run again: innerloop eval {path.parent}") from error
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{path} is damaged ({str(error).splitlines()[0]}); score the run again: innerloop eval {path.parent}") from error
+    except (OSError, ValueError, IndexError) as error:
+        run = path.parent.parent if path.parent.name == "evaluations" else path.parent
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise InputError(
+            f"{path} cannot be read ({reason}); `innerloop eval {run}` scores the run again, into {run / 'evaluations' / 'as_trained.json'}"
+        ) from error
     return Evidence(ids, steps, {name: table[:, :, index] for index, name in enumerate(names)})
 
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,22 @@ def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -
     started = time.perf_counter()
     trainer.test(run.learner, datamodule=run.data, verbose=False)
     seconds = time.perf_counter() - started
-    ids = episode_ids(run.data.test_episodes)
+    assert run.learner.curve is not None
+    ids = episode_ids(run.data.test_episodes, len(run.learner.curve.measures["loss"]))  # fewer than all with trainer=debug
     return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, ids, run.learner, training, seconds)
 
 
-def load_weights(learner: MetaLearner, path: Path) -> None:
-    """Weights of a checkpoint. Raises InputError when the file is missing, damaged or of another architecture."""
+def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> None:
+    """Weights of a checkpoint; to_score: without those that only training uses.
+
+    Raises InputError when the file is missing, damaged or of another architecture.
+    """
     state = read(path)["state_dict"]
+    if to_score:
+        own = learner.state_dict()
+        for name in own:
+            if any(fnmatch(name, f"algorithm.{pattern}") for pattern in learner.algorithm.training_only):
+                state[name] = own[name]
     try:
         if learner.device_mesh is None:
             learner.load_state_dict(state)
@@ -135,6 +145,6 @@ def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
     """Builds `cfg` and takes the weights of the run in `output_dir`."""
     built = build_run(cfg)
     if steps_to_train(built) > 0:
-        load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt")
+        load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt", to_score=True)
     built.learner.eval()
     return built

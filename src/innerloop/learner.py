@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from torchmetrics import CatMetric
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import InputError, check_count
+from innerloop.config import InputError, check_choice, check_count
 from innerloop.episode import Episode, Examples
-from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
+from innerloop.evaluation import Curve, Transductive, adaptation_curve, mean_ci95
 from innerloop.execution import Execution, TaskShares
 from innerloop.sweep import DIVERGED
 
@@ -28,10 +28,12 @@ class MetaLearner(LightningModule):
 
     def __init__(
         self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: bool, steps_at_once: int = 1,
+        scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: Transductive, steps_at_once: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
+        if not isinstance(transductive, bool):
+            check_choice("transductive", transductive, ("true", "false", "support"))
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
         self.shares = TaskShares(algorithm, execution, threads)

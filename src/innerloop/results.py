@@ -58,7 +58,7 @@ def write_results(
         "curve": points,
         **summary(curve, objective.metric, objective.lower_is_better),
         "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.shots * (tasks.ways or 1)),
-        "transductive": cfg.transductive and uses_batch_statistics(learner),
+        "transductive": cfg.transductive is True and uses_batch_statistics(learner),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
         "task": type_name(cfg.task._target_),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,24 +32,30 @@ OmegaConf.register_new_resolver("run_key", run_key, replace=True)  # on import: 
 
 
 class PrintComparison(Callback):
-    """Ends a sweep over algorithms with the paired differences from `beside`, and says which of the `baselines` it does not beat."""
+    """Ends a sweep over algorithms with the paired differences from `beside`, and says which of the `baselines` it does not beat.
+
+    Both are names of algorithms as results.json has them.
+    """
 
     def __init__(self, beside: str, baselines: list[str]) -> None:
         self.beside, self.baselines = beside, baselines
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.compare import compare, comparison_table  # loads torch
+        from innerloop.compare import compare_scored, comparison_table, scored_below  # loads torch
         from innerloop.table import show
 
-        directory = Path(config.hydra.sweep.dir)
         try:
-            title, comparisons = compare([*sorted(directory.glob(f"{self.beside}-*")), directory])
+            runs = scored_below(Path(config.hydra.sweep.dir))
+            ours = [run for run in runs if run.results["algo"] == self.beside]
+            if not ours:
+                raise InputError(f"no run of {self.beside} is finished, which the others are to be compared with")
+            title, comparisons = compare_scored(ours + [run for run in runs if run.results["algo"] != self.beside])
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
-            return
+            raise SystemExit(1) from None
         show(comparison_table(title, comparisons))
         for one in comparisons:
-            if one.name in [f"algo={name.replace('_', '')}" for name in self.baselines] and one.better is not False:
+            if one.algo in self.baselines and one.better is not False and math.isfinite(one.value):
                 print(f"Warning: {self.beside} does not beat the baseline {one.name}: {one.difference:+.4f} ± {one.over_episodes:.4f}")
 
 

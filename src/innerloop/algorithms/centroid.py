@@ -17,6 +17,8 @@ class Centroid(ProtoNet):
     """
 
     by_class = True
+    training_only = ("classifier.*",)
+    scale = 10.0  # of the logits, whose features have length 1: without it all answers are equally unsure (Chen et al. 2021)
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None) -> None:
         if not train_classes:
@@ -27,6 +29,9 @@ class Centroid(ProtoNet):
 
     def embed(self, x: Tensor) -> Tensor:
         return nn.functional.normalize(super().embed(x), dim=-1)
+
+    def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
+        return self.scale * super().predict(adapted, x)
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes

@@ -25,6 +25,7 @@ class Joint(MAML):
         super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True)
         self.classifier = class_head(model, train_classes) if train_classes else None
         if train_classes:
+            self.training_only = ("classifier.*", "model.head.*")
             for weight in model.head.parameters():  # type: ignore[union-attr]
                 nn.init.zeros_(weight).requires_grad_(False)
 
