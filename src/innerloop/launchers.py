@@ -58,7 +58,7 @@ def check_launcher(config: DictConfig) -> None:
     try:
         OmegaConf.to_container(config.hydra.launcher, resolve=True)
     except InterpolationResolutionError as error:
-        raise InputError(str(error.__cause__ or error).splitlines()[0].partition("raised while resolving interpolation: ")[2]) from error
+        raise InputError(str(error).splitlines()[0].rpartition("raised while resolving interpolation: ")[2]) from error
 
 
 def gpus_here(accelerator: str) -> int:
