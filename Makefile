@@ -30,7 +30,7 @@ install: .venv/installed
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo 'innerloop needs Python 3.11 or 3.12; name one: make PYTHON=python3.12'; exit 1; }
-	@echo 'Setting up .venv: about 5 GB with PyTorch, learn2learn is compiled; minutes the first time'
+	@echo 'Setting up .venv: about 6 GB with PyTorch and Ray, learn2learn is compiled; minutes the first time'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .
