@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 from torchmetrics import CatMetric
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import InputError, check_choice, check_count
+from innerloop.config import InputError, check_count
+from innerloop.engine import learn2learn
 from innerloop.episode import Episode, Examples
 from innerloop.evaluation import Curve, Transductive, adaptation_curve, mean_ci95
 from innerloop.execution import Execution, TaskShares
@@ -32,8 +33,10 @@ class MetaLearner(LightningModule):
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
-        if not isinstance(transductive, bool):
-            check_choice("transductive", transductive, ("true", "false", "support"))
+        if not isinstance(transductive, bool) and transductive != "support":
+            raise InputError(f"transductive must be true, false or support, got {transductive!r}")
+        if transductive == "support" and execution.forward is learn2learn:  # its clones have batch norms of their own
+            raise InputError("transductive=support does not go with engine=learn2learn; use engine=loop")
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
         self.shares = TaskShares(algorithm, execution, threads)
