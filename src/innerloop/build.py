@@ -18,6 +18,7 @@ from innerloop.checkpoint import AtomicFiles, State
 from innerloop.config import InputError, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.execution import Execution
+from innerloop.frozen import FrozenEpisodes
 from innerloop.learner import MetaLearner
 from innerloop.lightning_ways import in_lightning_steps, quieten_lightning
 from innerloop.tasks.base import Tasks
@@ -60,6 +61,8 @@ def build_run(cfg: DictConfig) -> Run:
         tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers,
         cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
     )  # fmt: skip
+    if cfg.episodes is not None:
+        data.test_episodes = FrozenEpisodes(cfg.episodes, cfg.test_episodes, tasks)
     execution = build(cfg.engine)
     if not isinstance(execution, Execution):
         raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")

@@ -13,6 +13,9 @@ def main() -> None:
     evaluate = verbs.add_parser("eval", help="score a finished run again, also on other tasks, ways, shots, steps or episodes")
     evaluate.add_argument("run", type=Path, help="output directory of the run")
     evaluate.add_argument("overrides", nargs="*", help="as for train.py: task.shots=1 eval_adaptation_steps=20 task=glyphs")
+    freeze = verbs.add_parser("episodes", help="write the test episodes of a run into a file, for others to be scored on (episodes=FILE)")
+    freeze.add_argument("run", type=Path, help="output directory of the run")
+    freeze.add_argument("file", type=Path, help="to be written, NAME.npz")
     meter = verbs.add_parser("leak", help="how much better a run is for looking at the other queries (batch norm)")
     meter.add_argument("run", type=Path, help="output directory of the run")
     meter.add_argument("overrides", nargs="*", help="as for eval; task.queries=3 test_episodes=200 is quicker")
@@ -29,6 +32,8 @@ def main() -> None:
     try:
         if arguments.verb == "eval":
             evaluate_run(arguments.run, arguments.overrides)
+        elif arguments.verb == "episodes":
+            freeze_episodes(arguments.run, arguments.file)
         elif arguments.verb == "leak":
             measure_leak(arguments.run, arguments.overrides)
         elif arguments.verb == "compare":
@@ -48,6 +53,16 @@ def evaluate_run(run: Path, overrides: list[str]) -> None:
     results, path = rescore(run, overrides)
     show(results_table(results))
     print(f"results: {path}")
+
+
+def freeze_episodes(run: Path, file: Path) -> None:
+    """Writes the test episodes and prints their checksum."""
+    from innerloop.build import build_run
+    from innerloop.frozen import write_episodes
+    from innerloop.settings import load_config
+
+    cfg = load_config(run)
+    print(f"episodes: {file}, checksum {write_episodes(file, build_run(cfg).data.test_episodes, cfg.test_episodes)}")
 
 
 def measure_leak(run: Path, overrides: list[str]) -> None:

@@ -65,6 +65,7 @@ class RunConfig:
     eval_batch_size: int = 25  # episodes evaluated at once; changes speed and memory, not results
     val_episodes: int = 100
     test_episodes: int = 600
+    episodes: str | None = None  # a file of test episodes (innerloop episodes RUN FILE) to be scored on instead of drawn ones
     val_every: int = 500  # outer steps between validations
     # batch norm's statistics for a query: of all queries (true), of the support set (support), of the support set and it (false)
     transductive: bool | str = True

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,14 @@ from innerloop.tasks.base import DrawnTogether, TaskDistribution, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes
 
 TRAIN, VAL, TEST = range(3)
+
+
+class Episodes(Protocol):
+    """A numbered list of episodes: drawn (EpisodeDataset), or from a file (frozen.py)."""
+
+    def __len__(self) -> int: ...
+
+    def meta_batch(self, indices: range) -> Episode: ...
 
 
 class EpisodeDataset(Dataset[Episode]):
@@ -49,7 +58,7 @@ class EpisodeDataset(Dataset[Episode]):
 class MetaBatches(Dataset[Episode]):
     """The episodes of one rank in meta-batches of `size`; rank r of `world` has the episodes r, r + world, ..."""
 
-    def __init__(self, episodes: EpisodeDataset, size: int, rank: int, world: int) -> None:
+    def __init__(self, episodes: Episodes, size: int, rank: int, world: int) -> None:
         self.episodes, self.size = episodes, size
         self.share = range(rank, len(episodes), world)
 
@@ -103,7 +112,7 @@ class EpisodicDataModule(LightningDataModule):
             train.by_class = True
         self.train_episodes = EpisodeDataset(train, outer_steps * meta_batch_size, (TRAIN, seed))
         self.val_episodes = EpisodeDataset(tasks.distribution("val"), val_episodes, (VAL, 0))
-        self.test_episodes = EpisodeDataset(tasks.distribution("test"), test_episodes, (TEST, 0))
+        self.test_episodes: Episodes = EpisodeDataset(tasks.distribution("test"), test_episodes, (TEST, 0))
 
     def train_dataloader(self) -> DataLoader[Episode]:
         world = self.trainer.world_size if self.trainer else 1
@@ -118,7 +127,7 @@ class EpisodicDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Episode]:
         return self._loader(self.test_episodes, self.eval_batch_size)
 
-    def _loader(self, episodes: EpisodeDataset, batch_size: int, done: int = 0) -> DataLoader[Episode]:
+    def _loader(self, episodes: Episodes, batch_size: int, done: int = 0) -> DataLoader[Episode]:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(episodes) < world:
             raise InputError(f"{len(episodes)} episodes are too few for {world} devices; raise val_episodes and test_episodes")

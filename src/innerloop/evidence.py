@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from innerloop.config import InputError
-from innerloop.data import EpisodeDataset
+from innerloop.data import Episodes
 from innerloop.episode import Episode
 from innerloop.evaluation import Curve
 from innerloop.objective import Objective
@@ -34,7 +34,7 @@ def evidence_path(results: Path) -> Path:
     return results.with_name("evidence.csv") if results.name == "results.json" else results.with_suffix(".csv")
 
 
-def episode_ids(episodes: EpisodeDataset, count: int, at_once: int = 100) -> list[str]:
+def episode_ids(episodes: Episodes, count: int, at_once: int = 100) -> list[str]:
     """Of the first `count` episodes of a split."""
     batches = (episodes.meta_batch(range(start, min(start + at_once, count))) for start in range(0, count, at_once))
     return [name for batch in batches for name in names_of(batch)]
