@@ -13,7 +13,7 @@ test: install check
 # a Slurm cluster of one node, started for the tests; as root on Debian or Ubuntu
 test-slurm: install
 	scripts/slurm.sh up
-	SLURM_CONF=/tmp/innerloop-slurm/slurm.conf $(BIN)/python -m pytest tests/test_slurm.py; code=$$?; scripts/slurm.sh down; exit $$code
+	SLURM_CONF=/var/lib/innerloop-slurm/slurm.conf $(BIN)/python -m pytest tests/test_slurm.py; code=$$?; scripts/slurm.sh down; exit $$code
 
 check: install
 	$(BIN)/ruff check .

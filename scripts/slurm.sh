@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # A Slurm cluster of one node on this machine, with accounting, for tests/test_slurm.py. Debian or Ubuntu, as root; without systemd or cgroups.
-#   scripts/slurm.sh up      starts it (and installs it the first time); then: export SLURM_CONF=/tmp/innerloop-slurm/slurm.conf
+#   scripts/slurm.sh up      starts it (and installs it the first time); then: export SLURM_CONF=/var/lib/innerloop-slurm/slurm.conf
 #   scripts/slurm.sh down    ends and deletes it
 # All it has is in that folder, and it listens on the loopback interface alone, on ports of its own: a Slurm that is here already is left alone.
 set -euo pipefail
-HOME_OF_ALL=/tmp/innerloop-slurm
+HOME_OF_ALL=/var/lib/innerloop-slurm
 export SLURM_CONF=$HOME_OF_ALL/slurm.conf MYSQL_UNIX_PORT=$HOME_OF_ALL/db.sock
 SERVERS="slurmd slurmctld slurmdbd mariadbd munged" # in the order in which they end
 
