@@ -8,10 +8,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
-from torch.utils.data import default_collate
 
 from innerloop.config import register
-from innerloop.experiment import load_run, run
+from innerloop.experiment import load_checkpoint, run
+from innerloop.report import write_report
+from innerloop.settings import load_config
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = Path("outputs/demo")
@@ -31,6 +32,8 @@ def main() -> None:
     Console().print(mse_table(curves))
     draw(OUTPUT / "sinusoid.png")
     print(f"picture: {OUTPUT / 'sinusoid.png'}")
+    write_report([OUTPUT], OUTPUT / "report.html")
+    print(f"report:  {OUTPUT / 'report.html'}")
     print(f"runs:    {OUTPUT}/{{{','.join(ALGORITHMS)}}} (results.json, checkpoints, logs: tensorboard --logdir {OUTPUT})")
 
 
@@ -57,9 +60,10 @@ def draw(path: Path) -> None:
 
 
 def draw_adaptation(axis: plt.Axes, algo: str) -> None:
-    run = load_run(OUTPUT / algo)
-    run.data.tasks.queries = 200  # a fine grid of points of the same wave: the queries are what an episode draws last
-    support, query = default_collate([run.data.test_episodes[1]])
+    cfg = load_config(OUTPUT / algo)
+    cfg.task.queries = 200  # points enough for a curve
+    run = load_checkpoint(cfg, OUTPUT / algo)
+    support, query = run.data.test_episodes.meta_batch(range(1))
     order = query.x[0, :, 0].argsort()
     x = query.x[0, order]
     axis.plot(x, query.y[0, order], color="0.6", linewidth=5, alpha=0.5, label="the sinusoid")

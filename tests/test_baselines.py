@@ -127,6 +127,6 @@ def test_a_comparison_warns_where_meta_learning_does_not_win(tmp_path):
     command = ["train.py", "sweep=compare_sinusoid", *TINY, "seed=0", f"hydra.sweep.dir={tmp_path}"]
     stdout, _ = call(*command)
     assert "5 finished, 0 failed" in stdout and "beside algo=maml" in stdout
-    assert "Warning: maml does not beat the baseline algo=joint: " in stdout
+    assert "Warning: the baseline algo=joint is not beaten: " in stdout
     assert "the baseline algo=sinusoidoracle" not in stdout
     assert call(*command)[0].count("holds the results of this run already") == 5

@@ -33,7 +33,7 @@ def test_demo_trains_and_draws(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for line in ("from scratch", "joint training", "MAML", "picture: outputs/demo/sinusoid.png"):
+    for line in ("from scratch", "joint training", "MAML", "picture: outputs/demo/sinusoid.png", "report:  outputs/demo/report.html"):
         assert line in done.stdout
     mse = {}
     for algo in ("scratch", "joint", "maml"):
@@ -42,6 +42,7 @@ def test_demo_trains_and_draws(tmp_path):
     assert mse["maml"][1] < 1.0 and mse["maml"][10] < 0.5
     assert mse["joint"][10] > 1.0 and mse["scratch"][1] > 3.0
     assert mse["maml"][1] < mse["joint"][1] < mse["scratch"][1]
+    assert "better than" in (tmp_path / "outputs" / "demo" / "report.html").read_text()
     assert (tmp_path / "outputs" / "demo" / "sinusoid.png").stat().st_size > 20_000
 
 

@@ -28,6 +28,9 @@ def main() -> None:
         "runs", nargs="+", type=Path, help="runs, sweeps or evaluations (RUN/evaluations/NAME.json); the first is the baseline"
     )
     comparison.add_argument("--step", type=int, metavar="N", help="after N adaptation steps instead of the last")
+    report = verbs.add_parser("report", help="one HTML page on runs or sweeps, with charts and episodes")
+    report.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or evaluations")
+    report.add_argument("--output", type=Path, metavar="FILE", help="report.html in the first of them by default")
     arguments = parser.parse_args()
     try:
         if arguments.verb == "eval":
@@ -38,6 +41,8 @@ def main() -> None:
             measure_leak(arguments.run, arguments.overrides)
         elif arguments.verb == "compare":
             compare_runs(arguments.runs, arguments.step)
+        elif arguments.verb == "report":
+            report_runs(arguments.runs, arguments.output)
         else:
             print_table(arguments.directory, arguments.sort, arguments.csv)
     except InputError as error:
@@ -80,6 +85,16 @@ def compare_runs(runs: list[Path], step: int | None) -> None:
     from innerloop.table import show
 
     show(comparison_table(*compare(runs, step)))
+
+
+def report_runs(runs: list[Path], output: Path | None) -> None:
+    """Writes the page and says where."""
+    from innerloop.report import write_report  # loads torch and matplotlib
+
+    first = runs[0] if runs[0].is_dir() else runs[0].parent
+    path = output or first / "report.html"
+    write_report(runs, path)
+    print(f"report: {path}")
 
 
 def print_table(directory: Path, sort: str | None, csv: Path | None) -> None:

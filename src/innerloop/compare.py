@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from hydra.utils import get_class
 from rich.markup import escape
 from rich.table import Table
 from scipy import stats
@@ -26,10 +27,10 @@ class Scored(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """Runs that differ in their seed alone. scores: (seeds, episodes), of the metric. algo: as in results.json."""
+    """Runs that differ in their seed alone. scores: (seeds, episodes), of the metric. is_baseline: as its algorithm says."""
 
     name: str
-    algo: str
+    is_baseline: bool
     seeds: list[int]
     scores: np.ndarray
 
@@ -43,7 +44,7 @@ class Comparison(NamedTuple):
     """
 
     name: str
-    algo: str
+    is_baseline: bool
     seeds: int
     value: float
     difference: float
@@ -62,7 +63,7 @@ def compare(paths: list[Path], step: int | None = None) -> tuple[str, list[Compa
 
 
 def compare_scored(runs: list[Scored], step: int | None = None) -> tuple[str, list[Comparison]]:
-    """`compare` of runs that were read."""
+    """`compare` of runs that were read already."""
     check_comparable(runs)
     first = runs[0].results
     baseline, *others = contenders_of(runs, step)
@@ -100,19 +101,43 @@ def check_comparable(runs: list[Scored]) -> None:
             )
 
 
-def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
-    """Gathers the runs that differ in their seed alone, one of each seed, and names them by what tells them apart."""
+def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
+    """Gathers the runs that differ in their seed alone, one of each seed, under a name of what tells them from the others."""
     keys = [key for key in differing([run.job for run in runs]) if key not in NOT_THE_NUMBERS]
     alike: dict[str, dict[int, Scored]] = defaultdict(dict)
     for run in runs:
         settings = {key: value for key, value in run.job.settings.items() if key not in NOT_THE_NUMBERS}
         alike[repr(sorted(settings.items()))].setdefault(run.results["seed"], run)
-    found = []
+    named = {}
     for group in alike.values():
-        seeds, first = sorted(group), next(iter(group.values()))
+        first = next(iter(group.values()))
         name = " ".join(f"{heading(key)}={cell(key, first.job.settings.get(key))}" for key in keys) or first.job.name
-        found.append(Contender(name, first.results["algo"], seeds, np.stack([scores_after(group[seed], step) for seed in seeds])))
-    return found
+        named[name] = dict(sorted(group.items()))
+    return named
+
+
+def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
+    return [
+        Contender(name, is_baseline(next(iter(group.values()))), list(group), np.stack([scores_after(run, step) for run in group.values()]))
+        for name, group in by_seed(runs).items()
+    ]
+
+
+def is_baseline(run: Scored) -> bool:
+    """Whether its algorithm is one that meta-learning has to beat."""
+    try:
+        return bool(getattr(get_class(run.results["config"]["algo"]["_target_"]), "baseline", False))
+    except ImportError:  # of a run whose code is gone
+        return False
+
+
+def not_beaten(comparisons: list[Comparison]) -> list[str]:
+    """A sentence for each baseline that what it was compared with is not shown to be better than."""
+    return [
+        f"the baseline {one.name} is not beaten: {one.difference:+.4f} ± {one.over_episodes:.4f}"
+        for one in comparisons
+        if one.is_baseline and one.better is not False and np.isfinite(one.value)
+    ]
 
 
 def scores_after(run: Scored, step: int | None) -> np.ndarray:
@@ -139,7 +164,7 @@ def difference(baseline: Contender, other: Contender, lower_is_better: bool) -> 
     better = bool((mean < 0) == lower_is_better)
     interval = 1.96 * spread / len(by_episode) ** 0.5
     p = p_value(mean, squared)
-    return Comparison(other.name, other.algo, len(theirs), float(other.scores.mean()), mean, interval, over_seeds, p, better)
+    return Comparison(other.name, other.is_baseline, len(theirs), float(other.scores.mean()), mean, interval, over_seeds, p, better)
 
 
 def paired_seeds(baseline: Contender, other: Contender) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,14 @@ OmegaConf.register_new_resolver("run_key", run_key, replace=True)  # on import: 
 
 
 class PrintComparison(Callback):
-    """Ends a sweep over algorithms with the paired differences from `beside`, and says which of the `baselines` it does not beat.
+    """Ends a sweep over algorithms with the paired differences from `beside`, an algorithm's name as results.json has it, and says which
+    baselines it does not beat."""
 
-    Both are names of algorithms as results.json has them.
-    """
-
-    def __init__(self, beside: str, baselines: list[str]) -> None:
-        self.beside, self.baselines = beside, baselines
+    def __init__(self, beside: str) -> None:
+        self.beside = beside
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.compare import compare_scored, comparison_table, scored_below  # loads torch
+        from innerloop.compare import compare_scored, comparison_table, not_beaten, scored_below  # loads torch
         from innerloop.table import show
 
         try:
@@ -54,9 +51,8 @@ class PrintComparison(Callback):
             print(f"Error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         show(comparison_table(title, comparisons))
-        for one in comparisons:
-            if one.algo in self.baselines and one.better is not False and math.isfinite(one.value):
-                print(f"Warning: {self.beside} does not beat the baseline {one.name}: {one.difference:+.4f} ± {one.over_episodes:.4f}")
+        for sentence in not_beaten(comparisons):
+            print(f"Warning: {sentence}")
 
 
 class PrintTable(Callback):

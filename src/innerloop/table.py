@@ -212,12 +212,12 @@ def differing(jobs: list[Job]) -> list[str]:
     """The keys that tell the jobs apart: those of their command lines that differ, and the fewest others, one being shown where jobs differ
     in it that agree in all shown before it.
 
-    The choices of groups come first, since they bring many keys along, then the short names, and the seed last.
+    The choices of groups come first, since they bring many keys along, then what command lines named, then the short names; the seed last.
     """
     settings, overridden = [job.settings for job in jobs], {key for job in jobs for key in job.overridden}
     keys = dict.fromkeys(key for setting in settings for key in setting)
     shown: list[str] = []
-    for key in sorted(keys, key=lambda key: (key == "seed", not is_choice(key), key.count("."))):
+    for key in sorted(keys, key=lambda key: (key == "seed", not is_choice(key), key not in overridden, key.count("."))):
         alike = defaultdict(set)
         for setting in settings:
             alike[key in overridden or tuple(repr(setting.get(k)) for k in shown)].add(repr(setting.get(key)))

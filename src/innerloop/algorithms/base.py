@@ -25,6 +25,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     """
 
     learns = True  # False: there is no outer loop, the algorithm is evaluated as it is
+    baseline = False  # True: what meta-learning has to beat; comparisons warn where it does not
     any_ways = False  # True: it can be trained at another number of ways than it is evaluated at
     training_only: tuple[str, ...] = ()  # patterns of weights that evaluation does not use, so that it may be on other classes or ways
     by_class = False  # True: training episodes are labelled by class, not by way, and __init__ is told how many train_classes there are

@@ -16,6 +16,7 @@ class Centroid(ProtoNet):
     set, all features scaled to length 1 (Wang et al. 2019, arXiv 1911.04623; "Classifier-Baseline" of Chen et al. 2021, arXiv 2003.04390).
     """
 
+    baseline = True
     by_class = True
     training_only = ("classifier.*",)
     scale = 10.0  # of the logits, whose features have length 1: without it all answers are equally unsure (Chen et al. 2021)

@@ -18,6 +18,7 @@ class Joint(MAML):
     starts at zero (the transfer baseline of Chen et al. 2019, arXiv 1904.04232, with all weights fine-tuned).
     """
 
+    baseline = True
     by_class = True
     any_ways = True
 

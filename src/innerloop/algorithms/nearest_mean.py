@@ -10,6 +10,7 @@ from innerloop.objective import Objective
 class NearestMean(ProtoNet):
     """Nearest class mean on the inputs as they are: what a learned embedding has to beat. Nothing is learned, the model is not used."""
 
+    baseline = True
     learns = False
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:

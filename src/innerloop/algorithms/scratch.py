@@ -10,6 +10,7 @@ from innerloop.objective import Objective
 class Scratch(MAML):
     """A random initialisation, adapted on the support set by MAML's inner loop. There is no outer loop."""
 
+    baseline = True
     learns = False
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float) -> None:
