@@ -11,9 +11,9 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.data import EpisodeDataset
-from innerloop.evaluation import Curve, mean_ci95
+from innerloop.evaluation import Curve, adaptation_curve, mean_ci95
 from innerloop.evidence import episode_ids, read_evidence, summary, time_to_target
-from innerloop.experiment import run
+from innerloop.experiment import load_run, run
 from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.rescore import rescore
 from tests.conftest import TINY, compose_run
@@ -130,3 +130,17 @@ def test_two_devices_write_the_episodes_in_their_order(tmp_path):
     assert np.allclose(one.measures["mse"], two.measures["mse"], rtol=1e-4)
     checksums = {json.loads((tmp_path / name / "results.json").read_text())["episodes_checksum"] for name in "12"}
     assert len(checksums) == 1
+
+
+def test_selection_by_the_adaptation_curve(tmp_path):
+    """val/loss, which checkpoints and sweeps go by, is then the area under the loss curve; test results are the same."""
+    by_curve = run(compose_run(*TINY, "select_by=curve"), tmp_path / "curve")
+    by_last = run(compose_run(*TINY), tmp_path / "last")
+    built = load_run(tmp_path / "curve")
+    curve = adaptation_curve(built.learner.algorithm, built.data.val_episodes.meta_batch(range(2)), 2, True)
+    losses = curve.measures["loss"].mean(0).tolist()
+    assert by_curve["val_loss"] == pytest.approx((losses[0] / 2 + losses[1] + losses[2] / 2) / 2, rel=1e-5)
+    assert by_last["val_loss"] == pytest.approx(losses[2], rel=1e-5)
+    assert by_curve["curve"] == by_last["curve"]
+    with pytest.raises(InputError, match="select_by must be one of last, curve, got 'auc'"):
+        run(compose_run(*TINY, "select_by=auc"), tmp_path / "wrong")

@@ -80,6 +80,7 @@ def build_run(cfg: DictConfig) -> Run:
             cfg.eval_adaptation_steps,
             cfg.transductive,
             cfg.steps_at_once,
+            cfg.select_by,
         ),
     )
 

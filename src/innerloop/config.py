@@ -69,6 +69,9 @@ class RunConfig:
     val_every: int = 500  # outer steps between validations
     # batch norm's statistics for a query: of all queries (true), of the support set (support), of the support set and it (false)
     transductive: bool | str = True
+    # val/loss, by which weights are selected, searches pruned and sweeps' jobs valued: after the last adaptation step (last), or averaged
+    # over the adaptation curve (curve), for what adapts fast
+    select_by: str = "last"
     target: float | None = None  # of the metric: results.json says after how many inner steps, examples and milliseconds it is reached
     steps_at_once: int = 1  # outer steps inside one Lightning step; 10 halves the time of a small network. One device, no clipping
     num_workers: int = 0  # processes that draw episodes

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -121,6 +122,12 @@ def normalise_by_first(layer: Any, count: int, x: Tensor) -> Tensor:
     mean, variance = x[:count].mean(over, keepdim=True), x[:count].var(over, keepdim=True, correction=0)
     weight, bias = (parameter.view(mean.shape) for parameter in (layer.weight, layer.bias))
     return (x - mean) / (variance + layer.eps).sqrt() * weight + bias
+
+
+def area_under(curve: Curve, measure: str) -> float:
+    """A measure's mean over episodes, averaged over the adaptation curve: the area under it, divided by its steps."""
+    means, last = curve.measures[measure].mean(0).tolist(), curve.steps[-1]
+    return float(np.trapezoid(means, curve.steps)) / last if last else means[0]
 
 
 def mean_ci95(values: Tensor) -> tuple[float, float]:

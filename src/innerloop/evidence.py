@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from innerloop.config import InputError
 from innerloop.data import Episodes
 from innerloop.episode import Episode
-from innerloop.evaluation import Curve
+from innerloop.evaluation import Curve, area_under
 from innerloop.objective import Objective
 from innerloop.output import write_whole
 
@@ -98,8 +98,6 @@ def time_to_target(curve: Curve, objective: Objective, target: float, examples: 
 def summary(curve: Curve, metric: str, lower_is_better: bool) -> dict[str, Any]:
     """auc: the metric averaged over the adaptation curve (the area under it, divided by its steps).
     worst5: its mean over the worst twentieth of the episodes, after the last step."""
-    scores = curve.measures[metric]
-    means = scores.mean(0).tolist()
-    area = float(np.trapezoid(means, curve.steps)) / curve.steps[-1] if curve.steps[-1] else means[0]
+    scores, area = curve.measures[metric], area_under(curve, metric)
     worst = scores[:, -1].sort(descending=lower_is_better).values[: max(1, len(scores) // 20)].mean().item()
     return {"auc": area if math.isfinite(area) else None, "worst5": worst if math.isfinite(worst) else None}

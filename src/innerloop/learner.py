@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from torchmetrics import CatMetric
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import InputError, check_count
+from innerloop.config import InputError, check_choice, check_count
 from innerloop.engine import learn2learn
 from innerloop.episode import Episode, Examples
-from innerloop.evaluation import Curve, Transductive, adaptation_curve, mean_ci95
+from innerloop.evaluation import Curve, Transductive, adaptation_curve, area_under, mean_ci95
 from innerloop.execution import Execution, TaskShares
 from innerloop.sweep import DIVERGED
 
@@ -24,15 +24,18 @@ class MetaLearner(LightningModule):
 
     optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
     steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning.
+    select_by: "last", val/loss is that after the last adaptation step; "curve", averaged over the adaptation curve.
     After `trainer.test`, `curve` holds the measures of all test episodes, in their order.
     """
 
     def __init__(
         self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: Transductive, steps_at_once: int = 1,
+        select_by: str = "last",
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
+        check_choice("select_by", select_by, ("last", "curve"))
         if not isinstance(transductive, bool) and transductive != "support":
             raise InputError(f"transductive must be true, false or support, got {transductive!r}")
         if transductive == "support" and execution.forward is learn2learn:  # its clones have batch norms of their own
@@ -40,7 +43,7 @@ class MetaLearner(LightningModule):
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
         self.shares = TaskShares(algorithm, execution, threads)
-        self.eval_adaptation_steps, self.transductive = eval_adaptation_steps, transductive
+        self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
         self.measured = CatMetric(nan_strategy="disable")  # (episodes, steps, measures), gathered over devices
         self.curve: Curve | None = None
         self._steps: list[int] = []
@@ -144,7 +147,8 @@ class MetaLearner(LightningModule):
         curve = Curve(self._steps, dict(zip(self._measures, measured.unbind(-1), strict=True)))
         metric = self.algorithm.objective.metric
         mean, ci95 = mean_ci95(curve.measures[metric][:, -1])
-        loss = curve.measures["loss"][:, -1].mean().item()
+        over_curve = split == "val" and self.select_by == "curve"
+        loss = area_under(curve, "loss") if over_curve else curve.measures["loss"][:, -1].mean().item()
         summary = {f"{split}/loss": loss, f"{split}/{metric}": mean, f"{split}/{metric}_ci95": ci95}
         for name, value in summary.items():
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already

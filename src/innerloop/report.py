@@ -49,7 +49,7 @@ def write_report(paths: list[Path], output: Path) -> None:
         "validation": validation_chart(shown) if len(shown) > 1 else None,
         "left_out": len(groups) - len(shown),
         "heat_maps": heat_maps([run.job for run in runs]),
-        "details": [details(run) for run in of_each_algorithm(runs)],
+        "details": [details(run) for run in of_each_algorithm(sorted(runs, key=is_baseline))],
     }
     environment = Environment(loader=PackageLoader("innerloop", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"measured": lambda point: " ".join(measured(point)), "short": short}
