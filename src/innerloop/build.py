@@ -17,6 +17,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.checkpoint import AtomicFiles, State
 from innerloop.config import InputError, check_count
 from innerloop.data import EpisodicDataModule
+from innerloop.disjoint import DisjointEpisodes
 from innerloop.execution import Execution
 from innerloop.frozen import FrozenEpisodes
 from innerloop.learner import MetaLearner
@@ -63,6 +64,8 @@ def build_run(cfg: DictConfig) -> Run:
     )  # fmt: skip
     if cfg.episodes is not None:
         data.test_episodes = FrozenEpisodes(cfg.episodes, cfg.test_episodes, tasks)
+    elif cfg.disjoint:
+        data.test_episodes = DisjointEpisodes(tasks.distribution("test"), cfg.test_episodes)
     execution = build(cfg.engine)
     if not isinstance(execution, Execution):
         raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")

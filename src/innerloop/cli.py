@@ -66,8 +66,8 @@ def freeze_episodes(run: Path, file: Path) -> None:
     from innerloop.frozen import write_episodes
     from innerloop.settings import load_config
 
-    cfg = load_config(run)
-    print(f"episodes: {file}, checksum {write_episodes(file, build_run(cfg).data.test_episodes, cfg.test_episodes)}")
+    episodes = build_run(load_config(run)).data.test_episodes
+    print(f"episodes: {file}, checksum {write_episodes(file, episodes, len(episodes))}")
 
 
 def measure_leak(run: Path, overrides: list[str]) -> None:

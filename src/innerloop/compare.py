@@ -92,8 +92,8 @@ def check_comparable(runs: list[Scored]) -> None:
     first, *others = runs
     for other in others:
         if other.results["metric"] != first.results["metric"] or other.evidence.ids != first.evidence.ids:
-            keys = ("task", "test_episodes")
-            there, here = ({key: run.results["config"][key] for key in keys} for run in (other, first))
+            keys = ("task", "test_episodes", "episodes", "disjoint")
+            there, here = ({key: run.results["config"].get(key) for key in keys} for run in (other, first))
             why = differences(there, here) or "of the same settings, drawn by other code or from other data"
             raise InputError(
                 f"{other.job.name} and {first.job.name} were not scored on the same test episodes ({why}); "

@@ -66,6 +66,7 @@ class RunConfig:
     val_episodes: int = 100
     test_episodes: int = 600
     episodes: str | None = None  # a file of test episodes (innerloop episodes RUN FILE) to be scored on instead of drawn ones
+    disjoint: bool = False  # test episodes share no image, as many as there are images for: an interval for other images, not episodes
     val_every: int = 500  # outer steps between validations
     # batch norm's statistics for a query: of all queries (true), of the support set (support), of the support set and it (false)
     transductive: bool | str = True

@@ -66,7 +66,9 @@ def draw_images(run: Run, name: str) -> str:
 def draw_fits(run: Run, count: int = 3) -> str:
     """Some unseen functions, and what the run makes of their support points."""
     last = run.cfg.eval_adaptation_steps
-    cfg = cast(DictConfig, OmegaConf.merge(run.cfg, {"task": {"queries": 200}, "episodes": None}))  # points enough for a curve
+    cfg = cast(
+        DictConfig, OmegaConf.merge(run.cfg, {"task": {"queries": 200}, "episodes": None, "disjoint": False})
+    )  # points enough for a curve
     run = load_checkpoint(cfg, Path(run.cfg.output_dir))
     episodes = run.data.test_episodes.meta_batch(range(count))
     found = predictions_after(run, episodes, {0, min(1, last), last})
@@ -83,7 +85,7 @@ def accuracy_by_class(run: Run, count: int) -> dict[str, float] | None:
     """Accuracy on the queries of each class in the first `count` test episodes, or of each group of classes (alphabet, script) where the
     classes are many; lowest first. None where the episodes have no classes to name."""
     distribution = run.data.tasks.distribution("test")
-    if not isinstance(distribution, ClassEpisodes) or run.cfg.episodes is not None:
+    if not isinstance(distribution, ClassEpisodes) or not isinstance(run.data.test_episodes, EpisodeDataset):
         return None
     named = copy.copy(distribution)
     named.by_class = True

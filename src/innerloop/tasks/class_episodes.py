@@ -41,15 +41,16 @@ class ClassEpisodes:
 
     def sample(self, rng: np.random.Generator) -> Episode:
         classes = rng.choice(len(self.members), self.ways, replace=False)
-        drawn = [self._draw(rng, c) for c in classes]
+        needed = self.shots + self.queries
+        return self.episode(rng, classes, [rng.choice(self.members[c], needed, replace=False) for c in classes])
+
+    def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray]) -> Episode:
+        """Of given classes and, for each, the rows of its shots + queries images; `rng` shuffles the examples."""
+        drawn = [np.rot90(self.images[r], self.quarter_turns[c], axes=(-2, -1)) for c, r in zip(classes, rows, strict=True)]
         support = np.concatenate([images[: self.shots] for images in drawn])
         query = np.concatenate([images[self.shots :] for images in drawn])
         labels = classes if self.by_class else np.arange(self.ways)
         return Episode(self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, self.queries))
-
-    def _draw(self, rng: np.random.Generator, class_index: int) -> np.ndarray:
-        rows = rng.choice(self.members[class_index], self.shots + self.queries, replace=False)
-        return np.rot90(self.images[rows], self.quarter_turns[class_index], axes=(-2, -1))
 
     def _examples(self, rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, per_class: int) -> Examples:
         order = rng.permutation(len(images))
