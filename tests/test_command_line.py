@@ -1,6 +1,7 @@
 """What a user types and reads: train.py, sweeps, innerloop eval and table, and one clear sentence for each kind of bad input."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -35,6 +36,9 @@ def finished(tmp_path_factory):
 def test_run_prints_a_table_and_writes_results(finished):
     directory, stdout, stderr = finished
     assert "maml on sinusoid, 4 test episodes" in stdout
+    lines = [line for line in stdout.splitlines() if line.startswith("outer step")]  # no bar where the output is no terminal
+    assert len(lines) == 1 and re.fullmatch(r"outer step 2/2: val/mse [\d.]+ ± [\d.]+; \d+ tasks/s, 0:00:00 left", lines[0])
+    assert "━━ " not in stdout.partition("outer step")[0]
     assert str(directory / "results.json") in stdout
     assert stderr == ""
     results = json.loads((directory / "results.json").read_text())

@@ -1,11 +1,41 @@
-"""The progress bar."""
+"""What a run says on the terminal while it trains."""
+
+import sys
+import time
+from datetime import timedelta
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's Rich bar, less the version numbers of the loggers and the number of the only epoch."""
+    """Lightning's Rich bar, less the version numbers of the loggers and the number of the only epoch; and a line after each validation,
+    which is all there is where the output is no terminal (a batch job's log)."""
+
+    def __init__(self, refresh_rate: int) -> None:
+        super().__init__(refresh_rate=refresh_rate if sys.stdout.isatty() else 0)
+        self._started, self._first_step = 0.0, 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._started, self._first_step = time.perf_counter(), trainer.global_step
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if trainer.state.fn == "fit" and trainer.is_global_zero and trainer.global_step > self._first_step:
+            print(self._line(trainer, pl_module))
+
+    def _line(self, trainer: Any, learner: Any) -> str:
+        """Where training is, how good, how fast (validation counted in), and how long it will take."""
+        data, found, metric = trainer.datamodule, trainer.callback_metrics, f"val/{learner.algorithm.objective.metric}"
+        steps, total = trainer.global_step, len(data.train_episodes) // data.meta_batch_size
+        seconds_a_step = (time.perf_counter() - self._started) / (steps - self._first_step)
+        score = f"{metric} {found[metric]:.4f} ± {found[f'{metric}_ci95']:.4f}"
+        if found["val/loss"] != found[metric]:
+            score = f"val/loss {found['val/loss']:.4f}, {score}"
+        left = timedelta(seconds=round(seconds_a_step * (total - steps)))
+        return f"outer step {steps}/{total}: {score}; {data.meta_batch_size / seconds_a_step:.0f} tasks/s, {left} left"
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training  "  # as wide as "Validation"
