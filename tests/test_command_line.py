@@ -1,8 +1,8 @@
 """What a user types and reads: train.py, sweeps, innerloop eval and table, and one clear sentence for each kind of bad input."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 
