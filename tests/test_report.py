@@ -93,6 +93,19 @@ def test_what_cannot_be_reported(pages, tmp_path):
     assert "No pictures of episodes: " in evaluation
 
 
+def test_heat_maps_leave_out_what_diverged_and_name_the_rest():
+    from innerloop.report import heat_maps
+    from innerloop.table import Job
+
+    def job(rate, steps, outer, value):
+        settings = {"algo.inner_lr": rate, "algo.adaptation_steps": steps, "optimizer.lr": outer}
+        return Job("x", settings, {"metric": "mse", "value": value, "lower_is_better": True}, "", set(settings))
+
+    found = heat_maps([job(r, s, o, None if o == 0.5 or r == s == 1 else r + s) for r in (1, 2) for s in (1, 2) for o in (0.001, 0.5)])
+    assert [name for name, _ in found] == ["optimizer.lr=0.001"]
+    assert ">4</text>" in found[0][1] and ">–</text>" in found[0][1]
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", ["glyphs", "numbers", "algos"])

@@ -195,15 +195,20 @@ def corrected(comparisons: list[Comparison]) -> list[Comparison]:
     return found
 
 
+def in_words(one: Comparison) -> list[str]:
+    """A row of a table: run, seeds, value, difference, interval over episodes, std over seeds, p, verdict."""
+    words = {True: "better", False: "worse", None: "no difference shown"}
+    spread = "" if one.over_seeds is None else f"{one.over_seeds:.4f}"
+    p = f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001"
+    verdict = words[one.better] if np.isfinite(one.difference) else "diverged"
+    return [one.name, str(one.seeds), f"{one.value:.4f}", f"{one.difference:+.4f}", f"± {one.over_episodes:.4f}", spread, p, verdict]
+
+
 def comparison_table(title: str, comparisons: list[Comparison]) -> Table:
     """To be read."""
     table = Table(title=escape(title), title_justify="left")
     for column in ("run", "seeds", "value", "difference", "95 % CI over episodes", "std over seeds", "p", ""):
         table.add_column(column, overflow="fold")
-    words = {True: "better", False: "worse", None: "no difference shown"}
     for one in comparisons:
-        spread = "" if one.over_seeds is None else f"{one.over_seeds:.4f}"
-        p = f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001"
-        cells = [one.name, str(one.seeds), f"{one.value:.4f}", f"{one.difference:+.4f}", f"± {one.over_episodes:.4f}", spread, p]
-        table.add_row(*map(escape, cells), words[one.better] if np.isfinite(one.difference) else "diverged")
+        table.add_row(*map(escape, in_words(one)))
     return table

@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from innerloop import figures
-from innerloop.compare import Comparison, Scored, by_seed, compare_scored, is_baseline, not_beaten, scored_below
+from innerloop.compare import Comparison, Scored, by_seed, compare_scored, in_words, is_baseline, not_beaten, scored_below
 from innerloop.config import InputError, register
 from innerloop.experiment import load_run
 from innerloop.inspection import MOST_BARS, accuracy_by_class, draw_episodes, draw_step_sizes
 from innerloop.output import write_whole
 from innerloop.rescore import CONF
-from innerloop.table import Job, differing, heading, jobs_below, measured, order, settings_of, short
+from innerloop.table import Job, cell, differing, heading, jobs_below, measured, order, settings_of, short
 
 MOST_LINES = 8  # in one chart
 EPISODES_BY_CLASS = 100
@@ -52,7 +52,7 @@ def write_report(paths: list[Path], output: Path) -> None:
         "details": [details(run) for run in of_each_algorithm(sorted(runs, key=is_baseline))],
     }
     environment = Environment(loader=PackageLoader("innerloop", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"measured": lambda point: " ".join(measured(point)), "short": short}
+    environment.filters.update(measured=lambda point: " ".join(measured(point)), short=short, in_words=in_words)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_whole(output, environment.get_template("report.html").render(page).encode())
 
@@ -75,8 +75,7 @@ def sentence(groups: dict[str, dict[int, Scored]], compared: Compared | None) ->
     if compared and compared.comparisons:
         words = {False: "better than", True: "worse than", None: "not shown to differ from"}
         told = {words[better]: [one.name for one in compared.comparisons if one.better is better] for better in words}
-        first = compared.title.partition(", beside ")
-        return f"{first[2]} ({first[0]}): " + "; ".join(f"{word} {', '.join(names)}" for word, names in told.items() if names) + "."
+        return f"{compared.title}, which is " + "; ".join(f"{word} {', '.join(names)}" for word, names in told.items() if names) + "."
     results = next(iter(next(iter(groups.values())).values())).results
     before, last = results["curve"][0], results["curve"][-1]
     after = f", {figures.after(last['step'])} ({' '.join(measured(before))} before)" if last["step"] else ""
@@ -103,6 +102,7 @@ def mean_of(results: list[dict[str, Any]], key: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
+@np.errstate(invalid="ignore")  # of what diverged
 def adaptation_chart(groups: dict[str, dict[int, Scored]]) -> str:
     """The metric after each number of inner steps: mean over seeds and episodes, interval over episodes."""
     found: dict[str, figures.Line] = {}
@@ -143,7 +143,7 @@ def logged(run: Scored) -> dict[str, tuple[list[float], list[float]]]:
     return dict(columns)
 
 
-def heat_maps(jobs: list[Job]) -> list[str]:
+def heat_maps(jobs: list[Job]) -> list[tuple[str, str]]:
     """The result over two numbers that a sweep varied, for each combination of its other settings; the mean over seeds."""
     keys = [key for key in differing(jobs) if key != "seed"]
     numbers = [key for key in keys if all(isinstance(job.settings.get(key), int | float) for job in jobs)]
@@ -153,9 +153,9 @@ def heat_maps(jobs: list[Job]) -> list[str]:
     x_key, y_key, *_ = numbers
     others = [key for key in keys if key not in (x_key, y_key)]
     by_others: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        by_others[", ".join(f"{heading(key)}={str(job.settings.get(key)).rpartition('.')[2]}" for key in others)].append(job)
-    return [heat_map(name, x_key, y_key, alike) for name, alike in by_others.items()]
+    for job in (job for job in jobs if job.results and job.results["value"] is not None):  # not what diverged
+        by_others[", ".join(f"{heading(key)}={cell(key, job.settings.get(key))}" for key in others)].append(job)
+    return [(name, heat_map(name, x_key, y_key, alike)) for name, alike in by_others.items()]
 
 
 def heat_map(name: str, x_key: str, y_key: str, jobs: list[Job]) -> str:
@@ -163,8 +163,7 @@ def heat_map(name: str, x_key: str, y_key: str, jobs: list[Job]) -> str:
     cells: dict[tuple[int, int], list[float]] = defaultdict(list)
     for job in jobs:
         assert job.results
-        if job.results["value"] is not None:
-            cells[y.index(job.settings[y_key]), x.index(job.settings[x_key])].append(job.results["value"])
+        cells[y.index(job.settings[y_key]), x.index(job.settings[x_key])].append(job.results["value"])
     values = np.full((len(y), len(x)), np.nan)
     for place, found in cells.items():
         values[place] = np.mean(found)
