@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slurm check benchmark install requirements clean
+.PHONY: demo test test-slow test-slurm check benchmark install requirements clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
 
 test: install check
 	$(BIN)/python -m pytest -n 2
+
+# what takes half a minute or more and has a quicker test beside it
+test-slow: install
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # a Slurm cluster of one node, started for the tests; as root on Debian or Ubuntu
 test-slurm: install

@@ -1,7 +1,9 @@
 """What a user types and reads: train.py, sweeps, innerloop eval and table, and one clear sentence for each kind of bad input."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -123,6 +125,7 @@ def test_load_run_gives_the_trained_weights(finished):
         (["trainer.precision=half"], "lightning.Trainer refuses its arguments"),
         (["trainer.devices=many"], "lightning.Trainer refuses its arguments"),
         (["+trainer.strategy=ddp_fork"], "trainer.strategy=ddp_fork cannot bring results back to this process"),
+        (["algo._target_=__main__.Mine"], "algo._target_=__main__.Mine cannot be imported here; move the class into a file of the package"),
         (["threads=0"], "threads must be a whole number >= 1, got 0"),
     ],
 )
@@ -201,3 +204,20 @@ def test_bad_checkpoints_and_runs(finished, tmp_path):
         (copy / "checkpoints" / "best.ckpt").write_bytes(damaged)
         with pytest.raises(InputError, match="best.ckpt is damaged"):
             load_run(copy)
+
+
+def test_the_bar_counts_outer_steps_and_tasks(tmp_path):
+    """Also where several steps are one batch. It is drawn on a terminal alone."""
+    master, slave = pty.openpty()
+    command = ["train.py", *TINY, "outer_steps=20", "val_every=10", "steps_at_once=5", f"hydra.run.dir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=slave, stderr=slave, stdin=slave, env=os.environ | {"TERM": "xterm", "COLUMNS": "160"}
+    )
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # at the other end's end
+        while piece := os.read(master, 4096):
+            shown += piece
+    os.close(master)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert process.wait() == 0 and re.search(r"Training +━+ 20/20 .*\d tasks/s", text) and "it/s" not in text

@@ -59,5 +59,7 @@ def test_runs_are_scored_on_them(tmp_path):
 def test_what_has_no_pool_or_too_few(tmp_path):
     with pytest.raises(InputError, match="this task has no pool of images"):
         build_run(compose_run(*TINY, "disjoint=true"))
+    with pytest.raises(InputError, match="leave one of them out"):
+        build_run(compose_run(*TINY, "task=glyphs", "disjoint=true", f"episodes={tmp_path / 'test.npz'}"))
     with pytest.raises(InputError, match="too few for two episodes"):
         DisjointEpisodes(pool(classes=2, each=5), most=600)

@@ -64,6 +64,7 @@ def test_shares_add_up_to_the_meta_batch(case, kind, engine, how):
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_compiled_shares_on_threads(caplog):
     """Two shapes, 3 tasks and 2, compiled before the threads start; the parameters stay those of the algorithm."""
@@ -110,7 +111,14 @@ def test_the_first_meta_batch_is_taken_in_chunks_too():
 
 @needs_compiler
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("case", "engine"), [("maml 3 steps", "vmap"), ("metasgd 2 steps", "loop"), ("reptile adam", "vmap")])
+@pytest.mark.parametrize(
+    ("case", "engine"),
+    [
+        ("maml 3 steps", "vmap"),
+        pytest.param("metasgd 2 steps", "loop", marks=pytest.mark.slow),
+        pytest.param("reptile adam", "vmap", marks=pytest.mark.slow),
+    ],
+)
 def test_the_compiled_outer_gradient_is_the_same(case, engine, caplog):
     caplog.set_level(logging.INFO, "innerloop")
     shares = assert_close(*build(case, "mlp", engine), compile=True)
@@ -215,6 +223,7 @@ def test_a_run_in_shares_gives_the_same_result(tmp_path):
             assert point == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluation_does_not_grow():
     """2,000 episodes leave as many tensors alive as 100 do."""
     tasks = Glyphs(5, 1, 2, 5, 1, 2)

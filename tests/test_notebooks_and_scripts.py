@@ -82,6 +82,7 @@ def test_the_training_contender_stops_for_its_turns(tmp_path):
     assert len(answers) == 1 and answers[0]["seconds"] > 0, done.stderr
 
 
+@pytest.mark.slow
 def test_cost_measures_and_draws(tmp_path):
     printed = call_script("cost.py", "--quick", "--output", "cost.png", cwd=tmp_path)
     rows = json.loads((tmp_path / "cost.json").read_text())

@@ -3,12 +3,13 @@
 import os
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 import lightning
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -62,6 +63,8 @@ def build_run(cfg: DictConfig) -> Run:
         tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers,
         cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
     )  # fmt: skip
+    if cfg.episodes is not None and cfg.disjoint:
+        raise InputError(f"disjoint=true draws episodes, and episodes={cfg.episodes} has some already; leave one of them out")
     if cfg.episodes is not None:
         data.test_episodes = FrozenEpisodes(cfg.episodes, cfg.test_episodes, tasks)
     elif cfg.disjoint:
@@ -89,7 +92,14 @@ def build_run(cfg: DictConfig) -> Run:
 
 
 def algorithm_class(cfg: DictConfig) -> type[Algorithm[Any]]:
-    return get_class(cfg.algo._target_)
+    """Raises InputError where it was defined in a notebook or script that is not this one."""
+    try:
+        return resolve_name(cfg.algo._target_)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"algo._target_={cfg.algo._target_} cannot be imported here; "
+            "move the class into a file of the package, or stay where it was written"
+        ) from error
 
 
 def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
@@ -99,7 +109,7 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
     if engine is engines.learn2learn:
         from innerloop.algorithms.learn2learn import learn2learn_class  # takes seconds, prints a notice
 
-        target = learn2learn_class(get_class(node._target_))
+        target = learn2learn_class(algorithm_class(cfg))
         node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
     known = {"train_classes": tasks.train_classes} if algorithm_class(cfg).by_class else {}
     algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)

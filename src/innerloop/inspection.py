@@ -31,9 +31,9 @@ def predictions_after(run: Run, episodes: Episode, steps: set[int]) -> dict[int,
     def of_share(algorithm: Algorithm[Any], share: Episode) -> dict[int, Tensor]:
         found = {}
         for step, adapted in enumerate(algorithm.trajectory(share.support, max(steps))):
-            if step in steps or step == 0:
+            if step in steps:
                 found[step] = predict_queries(algorithm, adapted, share, run.cfg.transductive)
-        return found
+        return found or {step: predict_queries(algorithm, adapted, share, run.cfg.transductive)}
 
     shares = run.learner.shares.map(of_share, episodes)
     return {step: torch.cat([share[step] for share in shares]) for step in shares[0]}

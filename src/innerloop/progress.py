@@ -7,11 +7,13 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's Rich bar, less the version numbers of the loggers and the number of the only epoch; and a line after each validation,
-    which is all there is where the output is no terminal (a batch job's log)."""
+    """Lightning's Rich bar, in outer steps and tasks per second, less the version numbers of the loggers and the number of the only epoch;
+    and a line after each validation, which is all there is where the output is no terminal (a batch job's log)."""
 
     def __init__(self, refresh_rate: int) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stdout.isatty() else 0)
@@ -37,8 +39,38 @@ class ProgressBar(RichProgressBar):
         left = timedelta(seconds=round(seconds_a_step * (total - steps)))
         return f"outer step {steps}/{total}: {score}; {data.meta_batch_size / seconds_a_step:.0f} tasks/s, {left} left"
 
+    @property
+    def total_train_batches(self) -> int | float:
+        return super().total_train_batches * self._data.steps_at_once
+
+    def _update(self, progress_bar_id: Any, current: int, visible: bool = True, hard: bool = False) -> None:
+        training = progress_bar_id == self.train_progress_bar_id
+        super()._update(progress_bar_id, current * self._data.steps_at_once if training else current, visible, hard)
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        return [*super().configure_columns(trainer)[:-1], TasksPerSecond(self)]
+
+    def tasks_of(self, bar: int) -> int:
+        """In a unit of a bar: in an outer step, or in a batch of episodes to evaluate."""
+        return self._data.meta_batch_size if bar == self.train_progress_bar_id else self._data.eval_batch_size
+
+    @property
+    def _data(self) -> Any:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training  "  # as wide as "Validation"
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class TasksPerSecond(ProgressColumn):
+    """What stands at the end of a bar."""
+
+    def __init__(self, bars: ProgressBar) -> None:
+        super().__init__()
+        self.bars = bars
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{(task.speed or 0) * self.bars.tasks_of(task.id):.0f} tasks/s")
