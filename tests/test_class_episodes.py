@@ -6,7 +6,7 @@ import torch
 
 from innerloop.config import InputError
 from innerloop.episode import Episode
-from innerloop.tasks.class_episodes import ClassEpisodes
+from innerloop.tasks.class_episodes import ClassEpisodes, Classes
 
 CLASSES, PER_CLASS = 12, 20
 ROWS = CLASSES * PER_CLASS
@@ -22,7 +22,7 @@ def numbered_images() -> np.ndarray:
 
 
 def make(ways: int = 5, shots: int = 2, queries: int = 3, quarter_turns: list[int] | None = None) -> ClassEpisodes:
-    return ClassEpisodes(numbered_images(), MEMBERS, NAMES, ways, shots, queries, quarter_turns)
+    return ClassEpisodes(Classes(numbered_images(), MEMBERS, NAMES, quarter_turns), ways, shots, queries)
 
 
 def draw(episodes: ClassEpisodes, index: int) -> Episode:
@@ -97,7 +97,7 @@ def test_quarter_turns_turn_all_images_of_their_class_counterclockwise():
 
 def test_a_turned_image_keeps_its_label():
     images = numbered_images()
-    both = ClassEpisodes(images, [MEMBERS[1], MEMBERS[1]], ["upright", "turned"], ways=2, shots=1, queries=9, quarter_turns=[0, 1])
+    both = ClassEpisodes(Classes(images, [MEMBERS[1], MEMBERS[1]], ["upright", "turned"], [0, 1]), ways=2, shots=1, queries=9)
     episode = draw(both, 0)
     upright = [{y.item() for x, y in zip(e.x, e.y, strict=True) if x[0, 0, 0] > 0} for e in episode]
     assert upright[0] == upright[1] and len(upright[0]) == 1
@@ -112,9 +112,50 @@ def test_too_many_ways_are_refused_in_one_sentence():
 def test_too_many_images_are_refused_by_the_name_of_the_smallest_class():
     members = [*MEMBERS[:4], MEMBERS[4][:6], *MEMBERS[5:]]
     with pytest.raises(InputError) as refused:
-        ClassEpisodes(numbered_images(), members, NAMES, ways=5, shots=2, queries=5)
-    assert str(refused.value).startswith("class 'class04' has 6 images but an episode needs shots + queries = 7; lower task.shots")
+        ClassEpisodes(Classes(numbered_images(), members, NAMES), ways=5, shots=2, queries=5)
+    assert str(refused.value).startswith("class 'class04' has 6 examples but an episode needs shots + queries = 7; lower task.shots")
     assert "\n" not in str(refused.value)
+
+
+def test_all_classes_of_an_episode_are_of_one_group():
+    """Of each group in turn; and where one has too few, its name is said."""
+    groups = ["a", "b", "c"] * 4
+    episodes = ClassEpisodes(Classes(numbered_images(), MEMBERS, NAMES, groups=groups), ways=3, shots=2, queries=3)
+    drawn = [{c % 3 for c in class_of_way(draw(episodes, index)).values()} for index in range(30)]
+    assert all(len(of) == 1 for of in drawn) and set.union(*drawn) == {0, 1, 2}
+    with pytest.raises(InputError, match="task.ways=5 asks for more than the 4 classes there are of 'a'; lower task.ways"):
+        ClassEpisodes(Classes(numbered_images(), MEMBERS, NAMES, groups=groups), ways=5, shots=2, queries=3)
+
+
+def test_several_small_classes_are_named():
+    members = [rows[: 3 + c] for c, rows in enumerate(MEMBERS)]
+    with pytest.raises(InputError) as refused:
+        ClassEpisodes(Classes(numbered_images(), members, NAMES), ways=5, shots=2, queries=8)
+    assert str(refused.value).startswith("class 'class00' and 6 more (class01, class02, class03, ...) has 3 examples but an episode needs")
+
+
+def test_what_is_no_image_stays_as_it_is():
+    for inputs in (np.arange(ROWS)[:, None], np.arange(ROWS, dtype=np.float32)[:, None]):
+        support, query = draw(ClassEpisodes(Classes(inputs, MEMBERS, NAMES), ways=5, shots=2, queries=3), 0)
+        assert support.x.dtype == torch.from_numpy(inputs).dtype and query.x.shape == (15, 1)
+        assert query.x.max() > 1
+
+
+def test_augmentation_is_a_function_of_the_generator():
+    """Each image is changed by itself; torch's own generator goes on as if nothing had been drawn."""
+
+    def brighter(image):
+        return image + torch.rand(())
+
+    episodes = ClassEpisodes(Classes(numbered_images(), MEMBERS, NAMES), 5, 2, 3, augment=[brighter])
+    torch.manual_seed(1)
+    first = draw(episodes, 0)
+    after = torch.rand(())
+    torch.manual_seed(2)
+    assert torch.equal(first.query.x, draw(episodes, 0).query.x) and not torch.equal(first.query.x, draw(episodes, 1).query.x)
+    torch.manual_seed(1)
+    assert after == torch.rand(()) and len(first.query.x[:, 0, 1, 1].unique()) == 15
+    assert torch.equal(first.query.y, draw(make(), 0).query.y)
 
 
 def test_exactly_as_many_as_there_are_is_fine():

@@ -108,7 +108,7 @@ def test_load_run_gives_the_trained_weights(finished):
         (["algo.adaptation_steps=-1"], "algo.adaptation_steps must be a whole number >= 0, got -1"),
         (["eval_adaptation_steps=-1"], "eval_adaptation_steps must be a whole number >= 0, got -1"),
         (["task=glyphs", "task.ways=4000"], "task.ways=4000 asks for more than the"),
-        (["task=glyphs", "task.shots=10", "task.queries=11"], "has 20 images but an episode needs shots + queries = 21; lower"),
+        (["task=glyphs", "task.shots=10", "task.queries=11"], "has 20 examples but an episode needs shots + queries = 21; lower"),
         (["algo=protonet"], "algo=protonet classifies, and this task is regression"),
         (["model=conv4"], "model=conv4 takes images"),
         (["algo=protonet", "task=glyphs", "engine=learn2learn"], "engine=learn2learn runs maml, fomaml, anil, metasgd, reptile, not"),

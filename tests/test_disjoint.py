@@ -8,17 +8,17 @@ from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.disjoint import DisjointEpisodes
 from innerloop.experiment import run
-from innerloop.tasks.class_episodes import ClassEpisodes
+from innerloop.tasks.class_episodes import ClassEpisodes, Classes
 from tests.conftest import TINY, compose_run
 
 
-def pool(classes=6, each=10, turned=False, **shape):
+def pool(classes=6, each=10, turned=False, groups=None, **shape):
     """Every image is filled with its own number; turned: each class stands there twice, as an omniglot character under two turns."""
     images = np.repeat(np.arange(classes * each, dtype=np.uint8), 4).reshape(-1, 1, 2, 2)
     members = list(np.arange(classes * each).reshape(classes, each)) * (2 if turned else 1)
     turns = [0] * classes + [1] * classes if turned else None
     counts = {"ways": 2, "shots": 1, "queries": 2} | shape
-    return ClassEpisodes(images, members, [str(i) for i in range(len(members))], quarter_turns=turns, **counts)
+    return ClassEpisodes(Classes(images, members, [str(i) for i in range(len(members))], turns, groups), **counts)
 
 
 def images_of(episodes):
@@ -37,6 +37,12 @@ def test_no_image_is_used_twice_and_most_are_used(turned):
     assert all(sorted(labels.tolist()) == [0, 1] for labels in batch.support.y)
     classes = images_of(episodes)[0][:2] // 10
     assert turned or classes[0] != classes[1]
+
+
+def test_its_episodes_are_of_one_group_each():
+    episodes = DisjointEpisodes(pool(groups=list("ababab")), most=600)
+    of = [{row // 10 % 2 for row in rows} for rows in images_of(episodes).tolist()]
+    assert all(len(group) == 1 for group in of) and len(of) >= 8
 
 
 def test_its_interval_counts_the_images():

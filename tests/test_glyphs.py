@@ -110,7 +110,7 @@ def test_raw_pixels_neither_solve_it_nor_fail():
     [
         ("train", {"train_ways": 5000}, "lower task.ways"),
         ("val", {"ways": 5000}, "task.ways=5000 asks for more than the"),
-        ("test", {"shots": 6}, "has 20 images but an episode needs shots \\+ queries = 21; lower task.shots"),
+        ("test", {"shots": 6}, "has 20 examples but an episode needs shots \\+ queries = 21; lower task.shots"),
     ],
 )
 def test_more_than_there_is_is_refused_by_name(split, arguments, message):

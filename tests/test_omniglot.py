@@ -75,8 +75,8 @@ def test_turned_class_is_the_upright_one_turned(synthetic: Characters) -> None:
     first = 20 * synthetic.names.index(name)
     assert test.members[1].tolist() == list(range(first, first + 20))
     for turns in range(4):
-        test.members, test.quarter_turns, test.ways, test.shots, test.queries = [np.array([first])], [turns], 1, 1, 0
-        seen = test.sample(np.random.default_rng(0)).support.x[0, 0].numpy()
+        test.ways, test.shots, test.queries = 1, 1, 0
+        seen = test.episode(np.random.default_rng(0), np.array([turns]), [np.array([first])]).support.x[0, 0].numpy()
         assert np.array_equal(seen, np.rot90(synthetic.images[first, 0], turns) / np.float32(255))
 
 
@@ -99,16 +99,18 @@ def test_reptile_validates_on_training_characters(synthetic: Characters) -> None
     ("changes", "expected"),
     [
         ({"split": "torchmeta"}, "task.split must be one of vinyals, maml, reptile, got 'torchmeta'"),
-        ({"ways": 0}, "task.ways must be a whole number >= 1, got 0"),
+        ({"ways": 0}, "task.ways must be a whole number >= 2, got 0"),
         ({"train_queries": 2.5}, "task.train_queries must be a whole number >= 1, got 2.5"),
         ({"ways": 700}, "task.ways=700 asks for more than the 688 classes"),
         ({"ways": 500, "rotate_test": False}, "task.ways=500 asks for more than the 423 classes"),
-        ({"shots": 6}, r"has 20 images but an episode needs shots \+ queries = 21"),
+        ({"shots": 6}, r"has 20 examples but an episode needs shots \+ queries = 21"),
     ],
 )
 def test_arguments_that_do_not_fit(synthetic: Characters, changes: dict[str, object], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
-        build(**changes)
+        tasks = build(**changes)
+        for split in ("train", "val", "test"):
+            tasks.distribution(split)
 
 
 def test_images_without_a_character_of_the_split(synthetic: Characters) -> None:

@@ -44,7 +44,7 @@ def draw(pool: ClassEpisodes, most: int) -> list[tuple[np.ndarray, list[np.ndarr
     rng, needed = np.random.default_rng([*KEY, 2**32 - 1]), pool.shots + pool.queries
     members = np.concatenate(pool.members)
     starts = np.cumsum([0, *map(len, pool.members[:-1])])
-    unused = np.ones(len(pool.images), bool)
+    unused = np.ones(len(pool.inputs), bool)
     found: list[tuple[np.ndarray, list[np.ndarray]]] = []
     while len(found) < most:
         classes: list[int] = []
@@ -52,6 +52,10 @@ def draw(pool: ClassEpisodes, most: int) -> list[tuple[np.ndarray, list[np.ndarr
         for _ in range(pool.ways):
             enough = np.add.reduceat(unused[members], starts, dtype=int) >= needed
             enough[classes] = False
+            if classes:
+                enough &= pool.group_of == pool.group_of[classes[0]]
+            else:  # of a group that has as many classes as it takes
+                enough &= (np.bincount(pool.group_of, enough) >= pool.ways)[pool.group_of]
             if not enough.any():
                 return found
             classes.append(int(rng.choice(np.flatnonzero(enough))))

@@ -1,57 +1,100 @@
-"""Few-shot classification episodes from a table of images."""
+"""Few-shot classification episodes from a table of labelled examples: images, sounds, texts, rows of numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from innerloop.config import InputError
 from innerloop.episode import Episode, Examples
 
 
+class Classes(NamedTuple):
+    """Examples and what they are of.
+
+    inputs: (n, ...) uint8 for images, float32, or int64 for tokens. members: for each class, the rows of `inputs` that show it.
+    names: of each class. quarter_turns: for each class, by how many times 90 degrees its images are turned (a turned character is a class
+    of its own). groups: for each class the group that it is in; all classes of an episode are of one group (a speaker's words).
+    """
+
+    inputs: np.ndarray
+    members: Sequence[np.ndarray]
+    names: Sequence[str]
+    quarter_turns: Sequence[int] | None = None
+    groups: Sequence[str] | None = None
+
+
 class ClassEpisodes:
-    """Draws `ways` classes, then `shots` support and `queries` query images of each, all different.
+    """Draws `ways` classes, then `shots` support and `queries` query examples of each, all different.
 
-    images: (n, channels, height, width) uint8. members: for each class, the rows of `images` that show it. quarter_turns: for each
-    class, by how many times 90 degrees its images are turned (a turned character is a class of its own). names: for each class.
-
-    Way labels are the order of the draw, so they are redrawn in every episode; examples come in random order. Inputs are float32 in [0, 1].
+    Way labels are the order of the draw, so they are redrawn in every episode; examples come in random order. Images become float32 in
+    [0, 1], other inputs stay as they are. augment: changes a float image (channels, height, width) at random, by torch's generator.
     by_class: the same episodes labelled by class, 0 to len(members) - 1, for baselines that learn the classes themselves.
-    Raises InputError when there are fewer classes than ways, or a class has fewer images than shots + queries.
+    Raises InputError when there are fewer classes than ways, or a class has fewer examples than shots + queries.
     """
 
     def __init__(
-        self, images: np.ndarray, members: Sequence[np.ndarray], names: Sequence[str], ways: int, shots: int, queries: int,
-        quarter_turns: Sequence[int] | None = None, by_class: bool = False,
+        self, classes: Classes, ways: int, shots: int, queries: int,
+        augment: Sequence[Callable[[Tensor], Any]] = (), by_class: bool = False,
     ) -> None:  # fmt: skip
-        if ways > len(members):
-            raise InputError(
-                f"task.ways={ways} asks for more than the {len(members)} classes there are; lower task.ways (or task.train_ways)"
-            )
-        smallest = min(range(len(members)), key=lambda c: len(members[c]))
-        if shots + queries > len(members[smallest]):
-            raise InputError(
-                f"class '{names[smallest]}' has {len(members[smallest])} images but an episode needs shots + queries = {shots + queries}; "
-                "lower task.shots or task.queries (or task.train_shots, task.train_queries)"
-            )
-        self.images, self.members, self.names = images, members, names
-        self.ways, self.shots, self.queries = ways, shots, queries
-        self.by_class = by_class
-        self.quarter_turns = quarter_turns if quarter_turns is not None else [0] * len(members)
+        self.inputs, self.members, self.names = classes.inputs, classes.members, classes.names
+        self.ways, self.shots, self.queries, self.augment, self.by_class = ways, shots, queries, augment, by_class
+        self.quarter_turns = classes.quarter_turns
+        groups = classes.groups or [""] * len(classes.members)
+        self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
+        self._by_group = [np.flatnonzero(self.group_of == group) for group in range(self.group_of.max(initial=-1) + 1)]
+        check_classes(classes, groups, ways, shots + queries)
 
     def sample(self, rng: np.random.Generator) -> Episode:
-        classes = rng.choice(len(self.members), self.ways, replace=False)
+        candidates = self._by_group[rng.integers(len(self._by_group)) if len(self._by_group) > 1 else 0]
+        classes = rng.choice(candidates, self.ways, replace=False)
         needed = self.shots + self.queries
         return self.episode(rng, classes, [rng.choice(self.members[c], needed, replace=False) for c in classes])
 
     def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray]) -> Episode:
-        """Of given classes and, for each, the rows of its shots + queries images; `rng` shuffles the examples."""
-        drawn = [np.rot90(self.images[r], self.quarter_turns[c], axes=(-2, -1)) for c, r in zip(classes, rows, strict=True)]
-        support = np.concatenate([images[: self.shots] for images in drawn])
-        query = np.concatenate([images[self.shots :] for images in drawn])
+        """Of given classes and, for each, the rows of its shots + queries examples; `rng` shuffles them."""
+        drawn = [self.inputs[r] for r in rows]
+        if self.quarter_turns is not None:
+            drawn = [np.rot90(images, self.quarter_turns[c], axes=(-2, -1)) for c, images in zip(classes, drawn, strict=True)]
+        support = np.concatenate([inputs[: self.shots] for inputs in drawn])
+        query = np.concatenate([inputs[self.shots :] for inputs in drawn])
         labels = classes if self.by_class else np.arange(self.ways)
-        return Episode(self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, self.queries))
+        parts = [self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, self.queries)]
+        return Episode(*(self._augmented(rng, part) for part in parts))
 
-    def _examples(self, rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, per_class: int) -> Examples:
-        order = rng.permutation(len(images))
-        return Examples(torch.from_numpy(images[order]).float() / 255, torch.from_numpy(np.repeat(labels, per_class)[order]))
+    def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: int) -> Examples:
+        order = rng.permutation(len(inputs))
+        x = torch.from_numpy(inputs[order])
+        return Examples(x.float() / 255 if x.dtype is torch.uint8 else x, torch.from_numpy(np.repeat(labels, per_class)[order]))
+
+    def _augmented(self, rng: np.random.Generator, examples: Examples) -> Examples:
+        if not self.augment:
+            return examples
+        x = list(examples.x)
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator; an episode is a function of `rng` alone
+            torch.manual_seed(int(rng.integers(2**31)))
+            for change in self.augment:
+                x = [change(image) for image in x]
+        return Examples(torch.stack(x), examples.y)
+
+
+def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: int) -> None:
+    """Raises InputError where an episode of `ways` classes with `needed` examples each cannot be drawn."""
+    for group in sorted(set(groups)) or [""]:
+        there = list(groups).count(group)
+        if ways > there:
+            of_group = f" of '{group}'" if group else ""
+            raise InputError(
+                f"task.ways={ways} asks for more than the {there} classes there are{of_group}; lower task.ways (or task.train_ways)"
+            )
+    small = sorted((len(rows), name) for name, rows in zip(classes.names, classes.members, strict=True) if len(rows) < needed)
+    if small:
+        examples, smallest = small[0]
+        others = f" and {len(small) - 1} more ({', '.join([name for _, name in small[1:4]] + ['...'] * (len(small) > 4))})"
+        raise InputError(
+            f"class '{smallest}'{others if len(small) > 1 else ''} has {examples} examples "
+            f"but an episode needs shots + queries = {needed}; "
+            "lower task.shots or task.queries (or task.train_shots, task.train_queries)"
+        )

@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from innerloop.config import check_count
-from innerloop.objective import CLASSIFICATION
-from innerloop.tasks.base import Split, Tasks
-from innerloop.tasks.class_episodes import ClassEpisodes
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_tasks import ClassTasks
 
 # A character's script is the first word of its Unicode name. No script is in two splits.
 SCRIPTS: dict[Split, tuple[str, ...]] = {
@@ -47,7 +46,7 @@ class Font(NamedTuple):
     characters: frozenset[int]
 
 
-class Glyphs(Tasks):
+class Glyphs(ClassTasks):
     """Tell `ways` unseen characters apart: 20 images of each, in different fonts, turned, sheared, scaled, shifted and thickened.
 
     x: (ways * shots, 1, 28, 28) float32 in [0, 1], ink 1. Training, validation and test characters come from different scripts. The images
@@ -55,25 +54,12 @@ class Glyphs(Tasks):
     episode. Raises InputError for a count below its least, and, from `distribution`, for more ways or images than there are.
     """
 
-    objective = CLASSIFICATION
     input_shape = (1, SIZE, SIZE)
 
-    def __init__(self, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int) -> None:
-        counts = {"shots": shots, "queries": queries, "train_shots": train_shots, "train_queries": train_queries}
-        for name, value in counts.items():
-            check_count(f"task.{name}", value)
-        check_count("task.ways", ways, least=2)
-        check_count("task.train_ways", train_ways, least=2)
-        self.outputs = self.ways = ways
-        self.train_ways, self.shots, self.queries = train_ways, shots, queries
-        self._train_counts, self._eval_counts = (train_ways, train_shots, train_queries), (ways, shots, queries)
-
-    def distribution(self, split: Split) -> ClassEpisodes:
+    def classes(self, split: Split) -> Classes:
         images = draw_split(split)
         members = list(np.arange(len(images)).reshape(-1, IMAGES_PER_CLASS))
-        names = [unicodedata.name(character) for character in characters_of(split)]
-        ways, shots, queries = self._train_counts if split == "train" else self._eval_counts
-        return ClassEpisodes(images, members, names, ways, shots, queries)
+        return Classes(images, members, [unicodedata.name(character) for character in characters_of(split)])
 
 
 def characters_of(split: Split) -> list[str]:

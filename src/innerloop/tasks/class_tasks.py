@@ -1,0 +1,42 @@
+"""Few-shot classification, whatever the examples are."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from innerloop.config import check_count
+from innerloop.objective import CLASSIFICATION
+from innerloop.tasks.base import Split, Tasks
+from innerloop.tasks.class_episodes import ClassEpisodes, Classes
+
+
+class ClassTasks(Tasks):
+    """Tell `ways` classes apart from `shots` examples of each: a subclass sets `input_shape` and says what classes a split has.
+
+    ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes.
+    augment: as for ClassEpisodes, in training alone. Raises InputError for a count below its least, and, from `distribution`, for more
+    ways or examples than there are.
+    """
+
+    objective = CLASSIFICATION
+    augment: Sequence[Callable[[Tensor], Any]] = ()
+
+    def __init__(self, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int) -> None:
+        for name, value in (("ways", ways), ("train_ways", train_ways)):
+            check_count(f"task.{name}", value, least=2)
+        for name, value in (("shots", shots), ("queries", queries), ("train_shots", train_shots), ("train_queries", train_queries)):
+            check_count(f"task.{name}", value)
+        self.outputs = self.ways = ways
+        self.train_ways, self.shots, self.queries = train_ways, shots, queries
+        self._train_counts, self._eval_counts = (train_ways, train_shots, train_queries), (ways, shots, queries)
+
+    @abstractmethod
+    def classes(self, split: Split) -> Classes:
+        """The classes of a split, with all their examples."""
+
+    def distribution(self, split: Split) -> ClassEpisodes:
+        if split == "train":
+            return ClassEpisodes(self.classes(split), *self._train_counts, augment=self.augment)
+        return ClassEpisodes(self.classes(split), *self._eval_counts)
