@@ -125,7 +125,7 @@ def no_preparing(*_: object) -> None:
 
 def test_prepared_file_serves_again_even_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load_characters(root)
-    monkeypatch.setattr(omniglot_cache, "_prepare", no_preparing)
+    monkeypatch.setattr(omniglot_cache, "prepare", no_preparing)
     assert np.array_equal(load_characters(root).images, first.images)
     for half in COUNTS:
         (root / f"{half}.zip").unlink()
@@ -153,7 +153,7 @@ def test_damaged_prepared_file_is_prepared_again(root: Path, damage: Callable[[P
     damage(root / FILE)
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(load_characters(root).images, good.images)
-    assert [record.name for record in caplog.records] == ["innerloop.tasks.omniglot_cache"]
+    assert [record.name for record in caplog.records] == ["innerloop.tasks.prepared"]
     assert (root / FILE).read_bytes() == intact
 
 
@@ -177,8 +177,8 @@ import sys
 from pathlib import Path
 from innerloop.tasks import omniglot_cache, omniglot_files
 omniglot_cache.CHARACTERS = omniglot_files.CHARACTERS = {"images_background": 2, "images_evaluation": 1}
-prepare = omniglot_cache._prepare
-omniglot_cache._prepare = lambda sources: print("prepared") or prepare(sources)
+prepare = omniglot_cache.prepare
+omniglot_cache.prepare = lambda sources: print("prepared") or prepare(sources)
 print(omniglot_cache.load_characters(Path(sys.argv[1])).images.sum())
 """
 

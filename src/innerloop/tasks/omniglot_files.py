@@ -1,19 +1,17 @@
 """Omniglot as it is published: two zips (or their extracted folders) of PNG files, found, downloaded, read and checked."""
 
 import logging
-import os
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 import pooch
 from PIL import Image
 
 from innerloop.config import InputError
+from innerloop.tasks.archives import opened
 from innerloop.tasks.omniglot_splits import read_split
+from innerloop.tasks.prepared import writable
 
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}  # how many each half holds
 DRAWINGS = 20  # of each character, by twenty people
@@ -43,18 +41,6 @@ def _find(root: Path, half: str) -> Path | None:
     return folder if folder.is_dir() else archive if archive.exists() else None
 
 
-def writable(folder: Path) -> bool:
-    """Whether files can be put into `folder`, which is made if it is missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not folder.stat().st_mode & 0o222:  # root could write here all the same, but nobody is meant to
-            return False
-        with tempfile.TemporaryFile(dir=folder):  # read-only mounts and network drives refuse only now
-            return True
-    except OSError:
-        return False
-
-
 def _download(root: Path, half: str) -> Path:
     name = f"{half}.zip"
     wanted = " and ".join(f"{each}.zip" for each in CHARACTERS)
@@ -75,47 +61,19 @@ def read_characters(source: Path, expected: int) -> Iterator[tuple[str, list[Ima
 
     Raises InputError unless `source`, a zip or a folder, holds `expected` whole characters.
     """
-    with _opened(source) as (names, read):
+    with opened(source, _remedy(source)) as (names, read):
         drawings = _by_character(names)
         _check_complete(source, drawings, expected)
         for character, members in drawings.items():
             yield character, [_decode(source, name, read) for name in members]
 
 
-@contextmanager
-def _opened(source: Path) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
-    """The names of the files in a folder or zip, and how to read one. Nothing is extracted to disk."""
-    if source.is_dir():
-        yield files_below(source), lambda name: (source / name).read_bytes()
-        return
-    try:
-        archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{source} is not a whole zip file ({error}); {_remedy(source)}") from error
-    with archive:
-        _check_contained(source, archive.namelist())
-        yield archive.namelist(), archive.read
-
-
-def files_below(folder: Path) -> list[str]:
-    """The path of every file below `folder`, relative to it."""
-    return [os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names]
-
-
-def _check_contained(source: Path, names: list[str]) -> None:
-    for name in names:
-        path = PureWindowsPath(name)  # takes / and \ for separators, and knows drives
-        if path.anchor or ".." in path.parts:
-            raise InputError(f"{source} has a member that points outside of it, {name!r}; {_remedy(source)}")
-
-
 def _by_character(names: list[str]) -> dict[str, list[str]]:
-    """The PNG files of each character. Whatever else lies about (.DS_Store, __MACOSX/, read-me files) is passed over."""
+    """The PNG files of each character. Whatever else lies about (read-me files) is passed over."""
     drawings: dict[str, list[str]] = {}
     for name in sorted(names):
-        parts = PurePosixPath(name.replace(os.sep, "/")).parts
-        stray = any(part.startswith((".", "__MACOSX")) for part in parts)
-        if name.lower().endswith(".png") and len(parts) >= 3 and not stray:
+        parts = PurePosixPath(name).parts
+        if name.lower().endswith(".png") and len(parts) >= 3:
             drawings.setdefault("/".join(parts[-3:-1]), []).append(name)
     return drawings
 

@@ -1,0 +1,40 @@
+"""A folder or a zip of files, read alike. Nothing is extracted to disk."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from innerloop.config import InputError
+
+
+@contextmanager
+def opened(source: Path, remedy: str) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
+    """The names of the files in a folder or zip, with / between their parts, and how to read one. remedy: what to do with a bad zip.
+
+    Whatever else lies about (.DS_Store, __MACOSX/) is passed over. Raises InputError for a zip that is damaged or points outside of itself.
+    """
+    if source.is_dir():
+        names = [name.replace(os.sep, "/") for name in files_below(source)]
+        yield [name for name in names if not is_stray(name)], lambda name: (source / name).read_bytes()
+        return
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{source} is not a whole zip file ({error}); {remedy}") from error
+    with archive:
+        for name in archive.namelist():
+            path = PureWindowsPath(name)  # takes / and \ for separators, and knows drives
+            if path.anchor or ".." in path.parts:
+                raise InputError(f"{source} has a member that points outside of it, {name!r}; {remedy}")
+        yield [name for name in archive.namelist() if not name.endswith("/") and not is_stray(name)], archive.read
+
+
+def files_below(folder: Path) -> list[str]:
+    """The path of every file below `folder`, relative to it."""
+    return [os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names]
+
+
+def is_stray(name: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
