@@ -14,7 +14,7 @@ from innerloop.experiment import load_run, run
 from tests.conftest import OMNIGLOT, ROOT, TINY, compose_run
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {"train_classes", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
+PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],

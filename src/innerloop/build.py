@@ -111,7 +111,7 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
 
         target = learn2learn_class(algorithm_class(cfg))
         node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
-    known = {"train_classes": tasks.train_classes} if algorithm_class(cfg).by_class else {}
+    known = {name: getattr(tasks, name) for name in algorithm_class(cfg).of_tasks}
     algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)
     if tasks.train_ways != tasks.ways and not algorithm.any_ways:
         raise InputError(

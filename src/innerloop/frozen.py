@@ -73,6 +73,8 @@ def episode_of(parts: list[Tensor]) -> Episode:
 
 def small(x: Tensor) -> Tensor:
     """As bytes where that loses nothing: pixels that were divided by 255."""
+    if not x.is_floating_point():
+        return x
     pixels = (x * 255).round().clamp(0, 255).to(torch.uint8)
     return pixels if torch.equal(floats(pixels), x) else x
 

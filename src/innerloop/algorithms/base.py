@@ -28,7 +28,8 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     baseline = False  # True: what meta-learning has to beat; comparisons warn where it does not
     any_ways = False  # True: it can be trained at another number of ways than it is evaluated at
     training_only: tuple[str, ...] = ()  # patterns of weights that evaluation does not use, so that it may be on other classes or ways
-    by_class = False  # True: training episodes are labelled by class, not by way, and __init__ is told how many train_classes there are
+    by_class = False  # True: training episodes are labelled by class, not by way
+    of_tasks: tuple[str, ...] = ()  # what __init__ is told of the tasks: names of their attributes (tasks/base.py)
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ class Centroid(ProtoNet):
 
     baseline = True
     by_class = True
+    of_tasks = ("train_classes",)
     training_only = ("classifier.*",)
     scale = 10.0  # of the logits, whose features have length 1: without it all answers are equally unsure (Chen et al. 2021)
 

@@ -20,6 +20,7 @@ class Joint(MAML):
 
     baseline = True
     by_class = True
+    of_tasks = ("train_classes",)
     any_ways = True
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float) -> None:

@@ -12,7 +12,8 @@ class NearestMean(ProtoNet):
 
     baseline = True
     learns = False
+    of_tasks = ("as_vectors",)
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, as_vectors: nn.Module) -> None:
         super().__init__(model, objective, engine)
-        self.model = nn.Flatten()
+        self.model = as_vectors

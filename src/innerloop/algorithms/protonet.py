@@ -33,8 +33,9 @@ class ProtoNet(Algorithm[Tensor]):
 
     def adapt(self, support: Examples) -> Tensor:
         """Prototypes (tasks, ways, features)."""
-        members = one_hot(support.y).to(support.x.dtype)  # (tasks, n, ways)
-        return (members / members.sum(1, keepdim=True)).transpose(1, 2) @ self.embed(support.x)
+        embedded = self.embed(support.x)
+        members = one_hot(support.y).to(embedded.dtype)  # (tasks, n, ways)
+        return (members / members.sum(1, keepdim=True)).transpose(1, 2) @ embedded
 
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
         # |z - p|^2 less its |z|^2, which is the same for all classes and so changes neither loss nor answer

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from innerloop.config import InputError
 
+MOST_BYTES = 2**28  # of a file: a small zip can unpack to more than the memory holds
+
 
 @contextmanager
 def opened(source: Path, remedy: str) -> Iterator[tuple[list[str], Callable[[str], bytes]]]:
@@ -28,7 +30,14 @@ def opened(source: Path, remedy: str) -> Iterator[tuple[list[str], Callable[[str
             path = PureWindowsPath(name)  # takes / and \ for separators, and knows drives
             if path.anchor or ".." in path.parts:
                 raise InputError(f"{source} has a member that points outside of it, {name!r}; {remedy}")
-        yield [name for name in archive.namelist() if not name.endswith("/") and not is_stray(name)], archive.read
+
+        def read(name: str) -> bytes:
+            size = archive.getinfo(name).file_size
+            if size > MOST_BYTES:
+                raise InputError(f"{name} in {source} unpacks to {size / 1e6:,.0f} MB, which no example has; {remedy}")
+            return archive.read(name)
+
+        yield [name for name in archive.namelist() if not name.endswith("/") and not is_stray(name)], read
 
 
 def files_below(folder: Path) -> list[str]:

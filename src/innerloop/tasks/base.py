@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+from torch import nn
 
 from innerloop.episode import Episode
 from innerloop.objective import Objective
@@ -44,6 +45,11 @@ class Tasks(ABC):
     train_ways: int | None = None
     shots: int
     queries: int
+
+    @property
+    def as_vectors(self) -> nn.Module:
+        """Inputs (n, *input_shape) as float vectors (n, d), for what compares inputs as they are."""
+        return nn.Flatten()
 
     @property
     def train_classes(self) -> int | None:

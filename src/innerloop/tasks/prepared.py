@@ -52,10 +52,10 @@ def load_prepared(
     """
     sources = find()
     state = fingerprint(sources) if sources else None  # None: the prepared file alone will do
-    for path in (root / name, _private_file(root, name)):
+    for path in places(root, name):
         if ready := read_prepared(path, state, memory_mb):
             return ready
-    path = _writable_file(root, name)
+    path = place_for(root, name)
     with FileLock(f"{path}.lock"):  # several processes may start at once; the first prepares, the others wait
         sources = fetch()
         state = fingerprint(sources)
@@ -151,14 +151,15 @@ def writable(folder: Path) -> bool:
         return False
 
 
-def _private_file(root: Path, name: str) -> Path:
+def places(root: Path, name: str) -> tuple[Path, Path]:
+    """Where a file that belongs to the data in `root` can be: there, or in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "innerloop" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12] / name
+    return root / name, cache / "innerloop" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12] / name
 
 
-def _writable_file(root: Path, name: str) -> Path:
-    """Where the prepared file is put."""
-    for path in (root / name, _private_file(root, name)):
+def place_for(root: Path, name: str) -> Path:
+    """The first of them that can be written to. Raises InputError where none can."""
+    for path in places(root, name):
         if writable(path.parent):
             return path
     raise InputError(f"neither {root} (task.root) nor {path.parent} can be written to; set XDG_CACHE_HOME to a folder that can")

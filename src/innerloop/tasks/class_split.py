@@ -1,0 +1,71 @@
+"""Which classes are trained on, validated on and tested on."""
+
+import csv
+import io
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from innerloop.config import InputError
+from innerloop.output import write_whole
+from innerloop.tasks.prepared import place_for, places
+
+SPLITS = ("train", "val", "test")
+SHARES = (0.64, 0.16)  # of train and val, as in mini-ImageNet; test has the rest
+
+
+def read_split(path: str) -> dict[str, str]:
+    """The split of each class, from a CSV file with the columns class and split, or from the published one of that name (splits/).
+
+    Classes with an empty split are in none. Raises InputError where it cannot be read, or a split has another name.
+    """
+    published = files("innerloop.tasks") / "splits" / f"{path}.csv"
+    try:
+        text = published.read_text(encoding="utf-8") if published.is_file() else Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"task.split={path} cannot be read ({error}); name a CSV file with the columns class and split") from error
+    rows = list(csv.DictReader(io.StringIO(text)))
+    if not rows or not {"class", "split"} <= rows[0].keys():
+        raise InputError(f"task.split={path} must have the columns class and split, and a row for each class")
+    for row in rows:
+        if row["split"] not in (*SPLITS, ""):
+            raise InputError(f"task.split={path} has class '{row['class']}' in split '{row['split']}'; write train, val, test or nothing")
+    return {row["class"]: row["split"] for row in rows if row["split"]}
+
+
+def drawn_split(classes: Sequence[str], folder: Path, name: str, seed: int) -> dict[str, str]:
+    """The split in the file `name` beside the data in `folder`; where there is none it is drawn from `seed`, and written there.
+
+    Raises InputError where classes came after it was drawn.
+    """
+    for path in places(folder, name):
+        if path.exists():
+            split = read_split(str(path))
+            if new := set(classes) - split.keys():
+                raise InputError(f"{path} does not name class '{min(new)}'; give it a split there, or delete the file to draw all anew")
+            return split
+    order = [sorted(classes)[i] for i in np.random.default_rng(seed).permutation(len(classes))]
+    train, val = (max(1, round(share * len(order))) for share in SHARES)
+    split = dict(zip(order, ["train"] * train + ["val"] * val + ["test"] * len(order), strict=False))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("class", "split"), *sorted(split.items())])
+    write_whole(place_for(folder, name), text.getvalue().encode())
+    return split
+
+
+def by_split(split: dict[str, str], there: Sequence[str], root: Path) -> dict[str, list[str]]:
+    """The classes of train, val and test. Raises InputError where `split` names some that are not `there`, or a part has none."""
+    missing = [name for name in split if name not in set(there)]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"task.split names class '{missing[0]}'{more}, not to be found in {root}; mend the names, or leave its split empty"
+        )
+    parts = {part: [name for name in there if split.get(name) == part] for part in SPLITS}
+    for part, names in parts.items():
+        if not names:
+            raise InputError(f"task.split has no {part} class of {root}; put some there")
+    return parts

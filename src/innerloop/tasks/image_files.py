@@ -1,0 +1,97 @@
+"""Images with a class each: a tree of class folders, a zip of one, or an array file."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from innerloop.config import InputError
+from innerloop.tasks.archives import opened
+
+SPLITS = ("train", "val", "test")
+KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
+
+
+class ImageSource(NamedTuple):
+    """counts: how many images each class has. images: they, class after class. split: of each class, where the source says so."""
+
+    counts: dict[str, int]
+    images: Iterator[Image.Image]
+    split: dict[str, str] | None
+
+
+@contextmanager
+def image_source(root: Path) -> Iterator[ImageSource]:
+    """Raises InputError where `root` is missing, damaged, or has no classes; while the images come, for one that cannot be read."""
+    if root.suffix == ".npz":
+        yield read_arrays(root)
+        return
+    with opened(root, f"task.root must be {KINDS}") as (names, read):
+        classes, split = classes_of(root, names)
+        images = (decode(root, name, read) for members in classes.values() for name in members)
+        yield ImageSource({name: len(members) for name, members in classes.items()}, images, split)
+
+
+def classes_of(root: Path, names: list[str]) -> tuple[dict[str, list[str]], dict[str, str] | None]:
+    """The files of each class, which is named by its path below all that the classes share; and its split, where they lie in folders
+    named train, val and test."""
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        if path.suffix.lower() in suffixes:
+            found.setdefault(path.parent.parts, []).append(name)
+    if len(found) < 2 or () in found:
+        raise InputError(f"{root} has images of {len(found) - (() in found)} classes in folders of their own; task.root must be {KINDS}")
+    shared = 0
+    while len({folder[: shared + 1] for folder in found}) == 1:
+        shared += 1
+    below = {folder[shared:]: members for folder, members in found.items()}
+    if not {folder[0] for folder in below} <= {*SPLITS} or any(len(folder) < 2 for folder in below):
+        return {"/".join(folder): members for folder, members in below.items()}, None
+    split: dict[str, str] = {}
+    for folder in below:
+        name = "/".join(folder[1:])
+        if name in split:
+            raise InputError(f"{root} has class '{name}' in {split[name]} and in {folder[0]}; few-shot classes are of one split alone")
+        split[name] = folder[0]
+    return {"/".join(folder[1:]): members for folder, members in below.items()}, split
+
+
+def decode(root: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
+    try:
+        image = Image.open(BytesIO(read(name)))
+        image.load()
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file makes zipfile, zlib and Pillow raise almost anything
+        raise InputError(f"{name} in {root} cannot be read as an image; replace it or delete it") from error
+    return image
+
+
+def read_arrays(path: Path) -> ImageSource:
+    """An .npz with images uint8, (classes, images, height, width[, 3]) or (images, height, width[, 3]) with labels (images,); and, where
+    there are such, class_names and the split of each class."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        images, labels = arrays["images"], arrays.get("labels")
+        if labels is None:
+            labels = np.repeat(np.arange(len(images)), images.shape[1])
+            images = images.reshape(-1, *images.shape[2:])
+        if images.dtype != np.uint8 or images.shape[3:] not in ((), (3,)) or len(images) != len(labels):
+            raise ValueError("images must be uint8 (images, height, width) or (images, height, width, 3), with as many labels")
+        numbers = np.unique(labels)
+        names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays else [str(label) for label in numbers]
+        split = dict(zip(names, map(str, arrays["split"]), strict=True)) if "split" in arrays else None
+        rows = {name: np.flatnonzero(labels == number) for name, number in zip(names, numbers, strict=True)}
+    except Exception as error:  # whatever damaged bytes lead to
+        raise InputError(
+            f"{path} cannot be read as images and their classes ({str(error).splitlines()[0]}); see docs/your_data.md"
+        ) from error
+    drawn = (Image.fromarray(images[row]) for members in rows.values() for row in members)
+    return ImageSource({name: len(members) for name, members in rows.items()}, drawn, split)
