@@ -72,7 +72,7 @@ def test_centroid_compares_directions():
 
 
 def test_nearest_mean_is_that_of_the_inputs(episodes):
-    algorithm = NearestMean(make_model("mlp")[0], CLASSIFICATION, engines.vmap)
+    algorithm = NearestMean(make_model("mlp")[0], CLASSIFICATION, engines.vmap, nn.Flatten())
     answers = algorithm.predict(algorithm.adapt(episodes.support), episodes.query.x).argmax(-1)
     for task, (x, y) in enumerate(zip(*episodes.support, strict=True)):
         means = torch.stack([x[y == way].mean(0) for way in range(3)]).flatten(1)
