@@ -15,7 +15,8 @@ from innerloop.models.conv4 import Conv4
 from innerloop.models.mlp import MLP
 
 ROOT = Path(__file__).parents[1]
-OMNIGLOT = Path(os.environ.get("INNERLOOP_OMNIGLOT", ROOT.parent / "shared" / "data" / "omniglot"))
+DATA = Path(os.environ.get("INNERLOOP_DATA", ROOT.parent / "shared" / "data"))
+OMNIGLOT = DATA / "omniglot"
 TINY = ("outer_steps=2", "meta_batch_size=2", "val_every=2", "val_episodes=2", "test_episodes=4", "eval_adaptation_steps=2", "threads=1")
 NO_BAR = "~callbacks.progress", "+trainer.enable_progress_bar=false"
 

@@ -15,9 +15,8 @@ from innerloop.tasks import omniglot
 from innerloop.tasks.omniglot import Omniglot
 from innerloop.tasks.omniglot_cache import Characters, load_characters
 from innerloop.tasks.omniglot_splits import read_split
+from tests.conftest import OMNIGLOT as DATA
 
-HERE = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("INNERLOOP_OMNIGLOT", HERE / ".." / "shared" / "data" / "omniglot"))
 ARGUMENTS = {
     "split": "vinyals", "rotate_test": True,
     "ways": 5, "shots": 1, "queries": 15, "train_ways": 20, "train_shots": 5, "train_queries": 15,
@@ -123,7 +122,7 @@ def test_images_without_a_character_of_the_split(synthetic: Characters) -> None:
 def real_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real images, prepared once for all tests (and all workers of pytest-xdist) in a folder of the tests."""
     if not all((DATA / f"{half}.zip").exists() for half in ("images_background", "images_evaluation")):
-        pytest.skip(f"no Omniglot zips in {DATA}; set INNERLOOP_OMNIGLOT")
+        pytest.skip(f"no Omniglot zips in {DATA}; set INNERLOOP_DATA")
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "omniglot_real"
     root.mkdir(exist_ok=True)

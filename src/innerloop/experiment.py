@@ -52,6 +52,8 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     force = cfg.resume == "force"
     cfg = with_output_dir(cfg, str(directory))
     cfg.val_every = validation_interval(cfg)
+    if "root" in cfg.task:
+        cfg.task.root = cfg.task.root  # what INNERLOOP_DATA says now: the run stays with its data
     origin = origin_of(cfg)
     check_same_run(directory, origin, force)
     results = directory / "results.json"

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,8 +29,24 @@ def rescore(run: Path, overrides: list[str]) -> tuple[dict[str, Any], Path]:
     """
     cfg = override(load_config(run), overrides)
     built = load_checkpoint(cfg, run)
-    path = run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained")[:150] + ".json")
+    path = evaluation_file(run, overrides)
     return test(built, build_trainer(cfg), path, Training(steps_to_train(built), None, None)), path
+
+
+def choice(group: str, text: str) -> DictConfig:
+    """What `python train.py TEXT` would have in a group. Also at the end of a sweep, where Hydra is at work already."""
+    at_work = Singleton.get_state()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("train", overrides=[text])[group]
+    finally:
+        Singleton.set_state(at_work)
+
+
+def evaluation_file(run: Path, overrides: list[str]) -> Path:
+    """Where a run's score under these conditions lies."""
+    return run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained")[:150] + ".json")
 
 
 def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -43,8 +61,7 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             if key in cfg and OmegaConf.is_dict(cfg[key]):
                 if not CONF.is_dir():
                     raise InputError(f"override '{text}' chooses from {CONF}, which is not there; install with pip install -e .")
-                with initialize_config_dir(str(CONF), version_base="1.3"):
-                    cfg[key] = compose("train", overrides=[text])[key]
+                cfg[key] = choice(key, text)
             else:
                 cfg.merge_with_dotlist([text])
         except (OmegaConfBaseException, HydraException, YAMLError) as error:

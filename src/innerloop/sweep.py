@@ -55,6 +55,27 @@ class PrintComparison(Callback):
             print(f"Warning: {sentence}")
 
 
+class PrintCrossDomain(Callback):
+    """Ends a sweep over tasks with a matrix: each of its runs on each of `tasks`, for each number of `shots`."""
+
+    def __init__(self, tasks: list[str], shots: list[int]) -> None:
+        self.tasks, self.shots = tasks, shots
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from innerloop.cross_domain import cross_domain, matrix  # loads torch
+        from innerloop.table import jobs_below, show
+
+        try:
+            directory = Path(config.hydra.sweep.dir)
+            runs = [directory / job.name for job in jobs_below(directory) if job.results]
+            found = cross_domain(runs, self.tasks, self.shots)
+        except InputError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        for shots, rows in found.items():
+            show(matrix(rows, self.tasks, shots))
+
+
 class PrintTable(Callback):
     """Ends a sweep with one table over its jobs, and with exit code 1 if one failed."""
 

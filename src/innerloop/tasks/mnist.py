@@ -1,0 +1,94 @@
+"""Handwritten digits as episodes."""
+
+import gzip
+import hashlib
+import logging
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pooch
+
+from innerloop.config import InputError
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_tasks import ClassTasks
+from innerloop.tasks.prepared import writable
+
+BASE_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+# of the archives there, and of what is in them: a user's own copy may be packed otherwise, or not at all
+PACKED = {
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+PLAIN = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+SIDE = 28
+VALIDATION = 10_000  # of the 60,000 training images, the last ones
+TIMEOUT = (3.05, 30)  # seconds to connect, and between two pieces
+
+
+class Mnist(ClassTasks):
+    """MNIST (LeCun, Bottou, Bengio and Haffner 1998): 70,000 digits. Inputs are (1, 28, 28) float32 in [0, 1], ink 1, as Omniglot's.
+
+    The ten digits are the classes of all three splits, whose images differ: test has the 10,000 test images. Meant as the domain that a
+    learner of other characters meets (`innerloop eval RUN task=mnist`); one trained on it has seen the digits.
+
+    root: folder of the four idx files, packed (.gz) or not, or above MNIST/raw; what is missing is downloaded into it. Raises InputError
+    for files that are missing (and cannot be downloaded) or damaged.
+    """
+
+    input_shape = (1, SIDE, SIDE)
+
+    def __init__(
+        self, root: str, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int
+    ) -> None:  # fmt: skip
+        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        folder = Path(root).expanduser()
+        pixels, digits = (
+            np.concatenate([read_idx(folder, f"{half}-{kind}", start) for half in ("train", "t10k")])
+            for kind, start in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8))
+        )
+        self.images, self.digits = pixels.reshape(-1, 1, SIDE, SIDE), digits
+        first, last = len(digits) - 10_000 - VALIDATION, len(digits) - 10_000
+        self.rows: dict[Split, range] = {"train": range(first), "val": range(first, last), "test": range(last, len(digits))}
+
+    def classes(self, split: Split) -> Classes:
+        rows = self.rows[split]
+        members = [rows.start + np.flatnonzero(self.digits[rows.start : rows.stop] == digit) for digit in range(10)]
+        return Classes(self.images, members, [str(digit) for digit in range(10)])
+
+
+def read_idx(root: Path, name: str, start: int) -> np.ndarray:
+    """The bytes of an idx file after its header of `start` bytes."""
+    path = find(root, name) or download(root, name)
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error):
+        content = b""
+    if hashlib.md5(content).hexdigest() != PLAIN[name]:
+        raise InputError(f"{path} is damaged, or not MNIST's; delete it and start again to download the official one")
+    return np.frombuffer(content, np.uint8, offset=start)
+
+
+def find(root: Path, name: str) -> Path | None:
+    candidates = [folder / f"{name}{suffix}" for folder in (root, root / "MNIST" / "raw") for suffix in ("", ".gz")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def download(root: Path, name: str) -> Path:
+    if not writable(root):
+        raise InputError(f"{name} is not in {root} (task.root), and that folder cannot be written to; name the folder that holds MNIST")
+    pooch.get_logger().setLevel(logging.WARNING)
+    files = pooch.create(root, BASE_URL, registry={f"{name}.gz": f"md5:{PACKED[name]}"}, retry_if_failed=1)
+    try:
+        return Path(files.fetch(f"{name}.gz", downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)))
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong md5 is a plain ValueError
+        reason = "its md5 is not the official one" if type(error) is ValueError else type(error).__name__
+        raise InputError(f"could not download {files.get_url(f'{name}.gz')} ({reason}); put MNIST's files in {root} (task.root)") from error
