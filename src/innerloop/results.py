@@ -56,6 +56,7 @@ def write_results(
         "episodes": len(ids),
         "episodes_checksum": checksum(ids),
         "curve": points,
+        "measures": {name: curve_points([curve.steps[-1]], curve.measures[name][:, -1:])[0] for name in ("loss", *objective.more)},
         **summary(curve, objective.metric, objective.lower_is_better),
         "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.shots * (tasks.ways or 1)),
         "transductive": cfg.transductive is True and uses_batch_statistics(learner),

@@ -1,0 +1,70 @@
+"""Small classification problems from a CSV file."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+
+from innerloop.config import InputError, check_count
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_split import by_split, drawn_split, read_split
+from innerloop.tasks.class_tasks import ClassTasks
+
+
+class TabularCsv(ClassTasks):
+    """Rows of numbers (features,) float32 of which a column says the problem and another the class; an episode is of one problem.
+
+    path: a CSV file with the columns task and class; all others are features, scaled to mean 0 and deviation 1 over the training problems.
+    split: a CSV of class,split where class is the problem; null draws one from split_seed, 64, 16 and 20 % of the problems, and writes it
+    beside the data. Raises InputError for what is missing or no number, by line and column.
+    """
+
+    def __init__(
+        self, path: str | None, split: str | None, split_seed: int,
+        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+    ) -> None:  # fmt: skip
+        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        check_count("task.split_seed", split_seed, least=0)
+        if not path or not Path(path).expanduser().is_file():
+            raise InputError(f"task.path={path} is not there; name a CSV file with the columns task, class and one for each feature")
+        file = Path(path).expanduser().resolve()
+        problems, labels, rows = read_table(file)
+        names = sorted(set(problems))
+        known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)
+        self.problems = by_split(known, names, file)
+        self.keys = np.array([f"{problem}/{label}" for problem, label in zip(problems, labels, strict=True)])
+        trained = rows[np.isin(problems, self.problems["train"])]
+        deviation = trained.std(0)
+        self.rows = ((rows - trained.mean(0)) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+        self.input_shape = (rows.shape[1],)
+
+    def classes(self, split: Split) -> Classes:
+        names = [key for key in np.unique(self.keys).tolist() if key.rpartition("/")[0] in set(self.problems[split])]
+        members = [np.flatnonzero(self.keys == name) for name in names]
+        return Classes(self.rows, members, names, groups=[name.rpartition("/")[0] for name in names])
+
+
+def read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """The problem, the class and the features (n, features) of each row."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as a CSV file in UTF-8 ({error}); save it as one") from error
+    if not lines or not {"task", "class"} < lines[0].keys():
+        raise InputError(f"{path} must have the columns task, class and one for each feature, and a line for each example")
+    features = [name for name in lines[0] if name not in ("task", "class")]
+    rows = np.array([[number(path, i, name, line[name]) for name in features] for i, line in enumerate(lines, 2)])
+    return [line["task"] for line in lines], [line["class"] for line in lines], rows
+
+
+def number(path: Path, line: int, column: str, text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"line {line} of {path} has {text or 'nothing'} in the column {column}, which is no number; mend or delete it")
+    return value

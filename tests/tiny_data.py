@@ -1,0 +1,50 @@
+"""Small data of every kind, made up, for tasks that read files."""
+
+import csv
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def picture(seed: int, side: int = 12) -> bytes:
+    """A colour PNG whose pixels are drawn from `seed`."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + 4, 3), dtype=np.uint8)
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    return content.getvalue()
+
+
+def image_files(classes: int = 20, each: int = 4, below: str = "") -> dict[str, bytes]:
+    """By path: class00/image0.png and so on, below a folder."""
+    return {f"{below}class{c:02}/image{i}.png": picture(100 * c + i) for c in range(classes) for i in range(each)}
+
+
+def write_tree(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_csv(path: Path, rows: list[tuple[object, ...]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+def table(problems: int = 20, classes: int = 2, each: int = 6, features: int = 3) -> list[tuple[object, ...]]:
+    """The rows of a CSV file of tabular problems, with its heading."""
+    rng = np.random.default_rng(0)
+    named = [(f"problem{p}", f"c{c}") for p in range(problems) for c in range(classes) for _ in range(each)]
+    return [("task", "class", *(f"f{i}" for i in range(features))), *((*name, *rng.normal(size=features).round(3)) for name in named)]
