@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.experiment import load_run, run
-from tests.conftest import OMNIGLOT, ROOT, TINY, compose_run
+from tests.conftest import DATA, ROOT, TINY, compose_run
+from tests.tiny_data import image_files, table, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML
 PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
@@ -21,15 +22,21 @@ NEEDS = {  # what a choice makes no sense without
     "algo=centroid": ["task=glyphs"],
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
-    "task=omniglot": [f"task.root={OMNIGLOT}"],
 }
+SMALL = ["task.ways=2", "task.queries=2", "task.shots=1"]  # for data of few classes with few examples
 
 
-def needs(choice):
-    if "omniglot" in choice:
-        if not OMNIGLOT.is_dir():
-            pytest.skip(f"no Omniglot at {OMNIGLOT}")
-        return [f"task.root={OMNIGLOT}"]
+def needs(choice, folder):
+    """Overrides that a choice cannot do without; `folder` gets the data of tasks that read the user's."""
+    for name in ("omniglot", "mnist"):
+        if name in choice or (name == "omniglot" and choice == "sweep=cross_domain"):
+            if not (DATA / name).is_dir():
+                pytest.skip(f"no data at {DATA / name}; set INNERLOOP_DATA")
+            return [f"task.root={DATA / name}"]
+    if choice == "task=images":
+        return [f"task.root={write_tree(folder / 'images', image_files())}", *SMALL]
+    if choice == "task=tabular_csv":
+        return [f"task.path={write_csv(folder / 'table.csv', table())}", *SMALL]
     return NEEDS.get(choice, [])
 
 
@@ -42,8 +49,8 @@ def targets(node):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_yaml_names_the_arguments_of_its_target(choice):
-    cfg = compose_run(choice, *needs(choice))
+def test_yaml_names_the_arguments_of_its_target(choice, tmp_path):
+    cfg = compose_run(choice, *needs(choice, tmp_path))
     built = list(targets(OmegaConf.to_container(cfg)))
     assert built
     for node in built:
@@ -57,8 +64,8 @@ def test_yaml_names_the_arguments_of_its_target(choice):
 
 @pytest.mark.parametrize("choice", [choice for choice in CHOICES if choice not in ("trainer=gpu", "trainer=ddp", "trainer=fsdp")])
 def test_yaml_trains_for_one_batch_and_is_tested(choice, tmp_path):
-    run(compose_run(choice, *needs(choice), *TINY), tmp_path)
-    results = json.loads((tmp_path / "results.json").read_text())
+    run(compose_run(choice, *needs(choice, tmp_path), *TINY), tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["episodes"] >= 2
     assert results["curve"][-1]["value"] == results["value"]
     assert results["config"]["outer_steps"] == 2

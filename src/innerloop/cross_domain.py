@@ -48,7 +48,7 @@ def on_task(run: Path, results: Results, task: str, shots: int) -> Results:
 def matrix(rows: dict[str, dict[str, Results]], tasks: list[str], shots: int) -> Table:
     """One table: what was learned by what it was tried on."""
     first = next(iter(next(iter(rows.values())).values()))
-    title = f"{first['metric']} (95 % CI) on other tasks: {first['ways']} ways, {shots} shots, {first['episodes']} test episodes"
+    title = f"{first['metric']} (95 % CI) on other tasks: {first['ways']}-way {shots}-shot, {first['episodes']} test episodes"
     table = Table("", *tasks, title=title, title_justify="left")
     for name, row in rows.items():
         table.add_row(name, *(" ".join(measured(row[task])) if task in row else "" for task in tasks))
