@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 from innerloop.build import build_run
 from innerloop.config import InputError
 from innerloop.experiment import load_run, run
+from innerloop.tasks.class_split import read_split
 from tests.conftest import DATA, ROOT, TINY, compose_run
-from tests.tiny_data import image_files, table, write_csv, write_tree
+from tests.tiny_data import image_files, picture, table, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML
 PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
@@ -23,6 +24,7 @@ NEEDS = {  # what a choice makes no sense without
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
 }
+PRESETS = [f"task={name}" for name in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100", "cub")]
 SMALL = ["task.ways=2", "task.queries=2", "task.shots=1"]  # for data of few classes with few examples
 
 
@@ -35,6 +37,10 @@ def needs(choice, folder):
             return [f"task.root={DATA / name}"]
     if choice == "task=images":
         return [f"task.root={write_tree(folder / 'images', image_files())}", *SMALL]
+    if choice in PRESETS:
+        classes = read_split(choice.removeprefix("task="))
+        pictures = {f"{name}/{i}.png": picture(i) for name in classes for i in range(3)}
+        return [f"task.root={write_tree(folder / 'images', pictures)}", *SMALL]
     if choice == "task=tabular_csv":
         return [f"task.path={write_csv(folder / 'table.csv', table())}", *SMALL]
     return NEEDS.get(choice, [])

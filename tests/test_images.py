@@ -16,6 +16,7 @@ from innerloop.config import InputError
 from innerloop.experiment import run
 from innerloop.tasks import images as images_module
 from innerloop.tasks import prepared
+from innerloop.tasks.class_split import read_split
 from innerloop.tasks.images import Images
 from tests.conftest import DATA, TINY, compose_run
 from tests.tiny_data import image_files, picture, write_csv, write_tree, write_zip
@@ -199,3 +200,22 @@ def test_nearest_mean_on_caltech_is_what_it_should_be(tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["value"] == pytest.approx(0.35, abs=0.02)
     assert Path(tmp_path / "cache").exists()  # the data are read-only
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("mini_imagenet", (64, 16, 20)),
+        ("tiered_imagenet", (351, 97, 160)),
+        ("cifar_fs", (64, 16, 20)),
+        ("fc100", (60, 20, 20)),
+        ("cub", (100, 50, 50)),
+    ],
+)
+def test_published_splits(name, sizes):
+    split = read_split(name)
+    assert tuple(list(split.values()).count(part) for part in ("train", "val", "test")) == sizes
+    if name in ("cifar_fs", "fc100"):
+        assert split.keys() == read_split("cifar_fs").keys() and len(split) == 100
+    if name == "cub":  # odd numbers, and the others in turn
+        assert all(split[c] == ("train" if int(c[:3]) % 2 else "val" if int(c[:3]) % 4 == 2 else "test") for c in split)
