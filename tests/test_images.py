@@ -92,7 +92,7 @@ def test_a_csv_says_the_split_and_leaves_classes_out(tmp_path):
     tasks = tasks_of(root, split=str(split))
     assert tasks.members == {"train": ["class00", "class01"], "val": ["class02", "class03"], "test": ["class04", "class05"]}
     for more, message in [
-        ([("dog", 1, "train"), ("cat", 1, "test")], "task.split names class 'dog' and 1 more, not to be found in .*data; mend the names"),
+        ([("dog", 1, "train"), ("cat", 1, "test")], "task.split names 'dog' and 1 more, not to be found in .*data; mend the names"),
         ([("class07", 4, "dev")], "has class 'class07' in split 'dev'; write train, val, test or nothing"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -61,9 +61,7 @@ def by_split(split: dict[str, str], there: Sequence[str], root: Path) -> dict[st
     missing = [name for name in split if name not in set(there)]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"task.split names class '{missing[0]}'{more}, not to be found in {root}; mend the names, or leave its split empty"
-        )
+        raise InputError(f"task.split names '{missing[0]}'{more}, not to be found in {root}; mend the names, or leave its split empty")
     parts = {part: [name for name in there if split.get(name) == part] for part in SPLITS}
     for part, names in parts.items():
         if not names:

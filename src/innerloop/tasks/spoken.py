@@ -1,0 +1,138 @@
+"""Few-shot classification of recorded words."""
+
+import csv
+import io
+import warnings
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.io import wavfile
+from torch import Tensor
+
+from innerloop.config import InputError, check_choice, check_count, check_positive
+from innerloop.tasks.archives import opened
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_split import by_split
+from innerloop.tasks.class_tasks import ClassTasks
+
+WINDOW, STEP = 0.032, 0.016  # seconds of a spectrum, and from one to the next
+QUIET = 1e-6  # added to a power before its logarithm: 60 dB below the loudest that a recording can hold
+
+
+class Recording(NamedTuple):
+    file: str
+    word: str
+    speaker: str
+
+
+class Spoken(ClassTasks):
+    """Words as log-mel spectrograms (1, mels, frames) float32, each recording's of mean 0 and deviation 1; frames are 16 ms apart.
+
+    root: a folder or zip of .wav files. table: a CSV with the columns file, class and speaker; null reads class_speaker_index.wav from the
+    names. unseen: "speaker", an episode is of one speaker, and those of val and test do not occur in training; "class", the words do not.
+    split: the train, val and test lists of speakers (or words). rate: of all recordings, in Hz. seconds: longer ones are cut there, shorter
+    ones followed by silence. Raises InputError for what is missing, damaged or does not fit, by the file's name.
+    """
+
+    def __init__(
+        self, root: str | None, table: str | None, unseen: str, split: dict[str, list[str]], rate: int, seconds: float, mels: int,
+        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+    ) -> None:  # fmt: skip
+        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        check_choice("task.unseen", unseen, ("speaker", "class"))
+        check_count("task.rate", rate)
+        check_count("task.mels", mels)
+        check_positive("task.seconds", seconds)
+        path = Path(root or "").expanduser()
+        if not root or not path.exists():
+            raise InputError(f"task.root={root} is not there; it must be a folder or a zip of .wav files")
+        with opened(path, "task.root must be a folder or a zip of .wav files") as (names, read):
+            self.recordings = listed(path, table, names) if table else named(path, names)
+            waves = np.stack([read_wav(f"{r.file} in {path}", read(r.file), rate, round(seconds * rate)) for r in self.recordings])
+        self.unseen = unseen
+        self.inputs = log_mels(torch.from_numpy(waves), rate, mels).numpy()
+        self.input_shape = self.inputs.shape[1:]
+        there = sorted({r.speaker if unseen == "speaker" else r.word for r in self.recordings})
+        self.members = by_split({str(name): part for part, names in split.items() for name in names}, there, path)
+
+    def classes(self, split: Split) -> Classes:
+        by_speaker = self.unseen == "speaker"
+        keys = [(r.speaker if by_speaker else "", r.word) for r in self.recordings]
+        kept = sorted({key for key in keys if key[0 if by_speaker else 1] in self.members[split]})
+        members = [np.array([i for i, key in enumerate(keys) if key == wanted]) for wanted in kept]
+        names = [f"{word}/{speaker}" if speaker else word for speaker, word in kept]
+        return Classes(self.inputs, members, names, groups=[speaker for speaker, _ in kept] if by_speaker else None)
+
+
+def named(root: Path, names: list[str]) -> list[Recording]:
+    """What the names of the files say: class_speaker_index.wav."""
+    found = [Recording(name, *parts[:2]) for name in sorted(names) if len(parts := PurePosixPath(name).stem.split("_")) == 3]
+    found = [recording for recording in found if recording.file.lower().endswith(".wav")]
+    if not found:
+        raise InputError(f"{root} has no files named class_speaker_index.wav; name a table of file, class and speaker (task.table)")
+    return found
+
+
+def listed(root: Path, table: str, names: list[str]) -> list[Recording]:
+    """What a CSV file says of the files in `root`; others there are passed over."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(Path(table).expanduser().read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"task.table={table} cannot be read ({error}); name a CSV file with the columns file, class and speaker"
+        ) from error
+    if not rows or not {"file", "class", "speaker"} <= rows[0].keys():
+        raise InputError(f"task.table={table} must have the columns file, class and speaker, and a row for each recording")
+    files = [row["file"] for row in rows]
+    for file in files:
+        if file not in set(names):
+            raise InputError(f"task.table={table} names {file}, which is not in {root}; mend the name or delete the row")
+    if len(set(files)) < len(files):
+        twice = next(file for i, file in enumerate(files) if file in files[:i])
+        raise InputError(f"task.table={table} names {twice} twice; delete one of its rows")
+    return [Recording(row["file"], row["class"], row["speaker"]) for row in rows]
+
+
+def read_wav(name: str, content: bytes, rate: int, samples: int) -> np.ndarray:
+    """(samples,) float32 in [-1, 1], from the beginning; several channels as their mean."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+            found, wave = wavfile.read(io.BytesIO(content))
+    except Exception as error:  # whatever damaged bytes lead to
+        raise InputError(f"{name} cannot be read as a .wav file; replace it or leave it out") from error
+    if found != rate:
+        raise InputError(f"{name} has {found} samples a second and task.rate={rate}; set task.rate, or convert the file")
+    if not len(wave):
+        raise InputError(f"{name} is of zero length; leave it out")
+    wave = in_unit_range(wave.reshape(len(wave), -1)[:samples]).mean(1)
+    return np.pad(wave, (0, samples - len(wave))).astype(np.float32)
+
+
+def in_unit_range(wave: np.ndarray) -> np.ndarray:
+    """8 bits are from 0 to 255, other whole numbers on both sides of 0; floats are in [-1, 1] already."""
+    if wave.dtype == np.uint8:
+        return (wave - 128.0) / 128
+    return wave / -float(np.iinfo(wave.dtype).min) if wave.dtype.kind == "i" else wave
+
+
+def log_mels(waves: Tensor, rate: int, mels: int) -> Tensor:
+    """(n, samples) -> (n, 1, mels, frames), each of mean 0 and deviation 1."""
+    length = round(WINDOW * rate)
+    spectra = torch.stft(waves, length, round(STEP * rate), window=torch.hann_window(length), return_complex=True, pad_mode="constant")
+    powers = torch.einsum("mf,nft->nmt", mel_filters(rate, length, mels), spectra.abs().square())
+    logs = (powers + QUIET).log()
+    mean, deviation = logs.mean((1, 2), keepdim=True), logs.std((1, 2), keepdim=True)
+    return ((logs - mean) / (deviation + 1e-6)).unsqueeze(1)
+
+
+def mel_filters(rate: int, length: int, mels: int) -> Tensor:
+    """Triangles of equal width on the mel scale, 2595 log10(1 + f / 700) (O'Shaughnessy 1987; as HTK): (mels, length // 2 + 1)."""
+    frequencies = np.linspace(0, rate / 2, length // 2 + 1)
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 1400), mels + 2) / 2595) - 1)
+    rising = (frequencies - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - frequencies) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.from_numpy(np.clip(np.minimum(rising, falling), 0, None)).float()

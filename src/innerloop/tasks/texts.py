@@ -1,0 +1,80 @@
+"""Few-shot classification of texts."""
+
+from abc import ABC
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+
+from innerloop.config import InputError, check_count
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_tasks import ClassTasks
+
+PADDING = 0  # the id of the token that fills short texts up
+BYTES = 256
+
+
+class Texts(ClassTasks, ABC):
+    """Tell classes of texts apart. Inputs are (length,) int64 ids of tokens, 0 where the text has ended.
+
+    texts: with the class of each. parts: the classes of train, val and test. vocabulary: how many tokens there are, pieces of words found
+    by byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) in the training texts alone, so that what val and test say stays unseen;
+    whatever is no such piece is spelt out in bytes. length: texts are cut off there.
+    """
+
+    def __init__(
+        self, texts: Sequence[tuple[str, str]], parts: dict[str, list[str]], vocabulary: int, length: int,
+        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+    ) -> None:  # fmt: skip
+        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        check_count("task.vocabulary", vocabulary, least=BYTES + 1)
+        check_count("task.length", length)
+        self.input_shape, self.vocabulary, self.parts = (length,), vocabulary, parts
+        trained = set(parts["train"])
+        self.tokenizer = trained_tokenizer([text for text, name in texts if name in trained], vocabulary, length)
+        self.tokens = np.array([encoding.ids for encoding in self.tokenizer.encode_batch([text for text, _ in texts])], np.int64)
+        names = np.array([name for _, name in texts])
+        self.rows = {name: np.flatnonzero(names == name) for part in parts.values() for name in part}
+
+    def classes(self, split: Split) -> Classes:
+        return Classes(self.tokens, [self.rows[name] for name in self.parts[split]], self.parts[split])
+
+    @property
+    def as_vectors(self) -> nn.Module:
+        return BagOfTokens(self.vocabulary)
+
+
+class BagOfTokens(nn.Module):
+    """How often each token occurs, scaled to length 1: x (n, length) -> (n, vocabulary)."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def forward(self, x: Tensor) -> Tensor:
+        counts = torch.zeros(len(x), self.vocabulary, device=x.device).scatter_add(1, x, (x != PADDING).float())
+        return nn.functional.normalize(counts, dim=1)
+
+
+def trained_tokenizer(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
+    """Byte-pair encoding of lower-cased texts, which it cuts and fills up to `length` tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=["[PAD]"], initial_alphabet=sorted(alphabet), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(pad_id=PADDING, pad_token="[PAD]", length=length)
+    return tokenizer
+
+
+def check_text(text: str | None, where: str) -> str:
+    """The text, less the space around it. Raises InputError where nothing is left."""
+    if not (text or "").strip():
+        raise InputError(f"{where} has no text; fill it in or delete it")
+    return str(text).strip()
