@@ -48,3 +48,10 @@ def table(problems: int = 20, classes: int = 2, each: int = 6, features: int = 3
     rng = np.random.default_rng(0)
     named = [(f"problem{p}", f"c{c}") for p in range(problems) for c in range(classes) for _ in range(each)]
     return [("task", "class", *(f"f{i}" for i in range(features))), *((*name, *rng.normal(size=features).round(3)) for name in named)]
+
+
+def texts(classes: int = 20, each: int = 4) -> list[tuple[object, ...]]:
+    """The rows of a CSV file of texts, with its heading."""
+    words = "the a red blue Old new cat dog house tree sings Walks over under my your".split()
+    rng = np.random.default_rng(0)
+    return [("text", "class"), *((" ".join(rng.choice(words, 5)), f"class{c:02}") for c in range(classes) for _ in range(each))]

@@ -2,18 +2,16 @@
 
 import gzip
 import hashlib
-import logging
 import zlib
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from innerloop.config import InputError
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
-from innerloop.tasks.prepared import writable
+from innerloop.tasks.download import download
 
 BASE_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # of the archives there, and of what is in them: a user's own copy may be packed otherwise, or not at all
@@ -31,7 +29,6 @@ PLAIN = {
 }
 SIDE = 28
 VALIDATION = 10_000  # of the 60,000 training images, the last ones
-TIMEOUT = (3.05, 30)  # seconds to connect, and between two pieces
 
 
 class Mnist(ClassTasks):
@@ -67,7 +64,7 @@ class Mnist(ClassTasks):
 
 def read_idx(root: Path, name: str, start: int) -> np.ndarray:
     """The bytes of an idx file after its header of `start` bytes."""
-    path = find(root, name) or download(root, name)
+    path = find(root, name) or download(BASE_URL, f"{name}.gz", f"md5:{PACKED[name]}", root, "MNIST's files")
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error):
@@ -80,15 +77,3 @@ def read_idx(root: Path, name: str, start: int) -> np.ndarray:
 def find(root: Path, name: str) -> Path | None:
     candidates = [folder / f"{name}{suffix}" for folder in (root, root / "MNIST" / "raw") for suffix in ("", ".gz")]
     return next((path for path in candidates if path.is_file()), None)
-
-
-def download(root: Path, name: str) -> Path:
-    if not writable(root):
-        raise InputError(f"{name} is not in {root} (task.root), and that folder cannot be written to; name the folder that holds MNIST")
-    pooch.get_logger().setLevel(logging.WARNING)
-    files = pooch.create(root, BASE_URL, registry={f"{name}.gz": f"md5:{PACKED[name]}"}, retry_if_failed=1)
-    try:
-        return Path(files.fetch(f"{name}.gz", downloader=pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong md5 is a plain ValueError
-        reason = "its md5 is not the official one" if type(error) is ValueError else type(error).__name__
-        raise InputError(f"could not download {files.get_url(f'{name}.gz')} ({reason}); put MNIST's files in {root} (task.root)") from error

@@ -1,17 +1,15 @@
 """Omniglot as it is published: two zips (or their extracted folders) of PNG files, found, downloaded, read and checked."""
 
-import logging
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
-import pooch
 from PIL import Image
 
 from innerloop.config import InputError
 from innerloop.tasks.archives import opened
+from innerloop.tasks.download import download
 from innerloop.tasks.omniglot_splits import read_split
-from innerloop.tasks.prepared import writable
 
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}  # how many each half holds
 DRAWINGS = 20  # of each character, by twenty people
@@ -20,8 +18,6 @@ SIDE = 105  # pixels
 BASE_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 # For downloads only: a zip that the user made from the same images is as good.
 MD5 = {"images_background": "68d2efa1b9178cc56df9314c21c6e718", "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811"}
-RETRIES = 1
-TIMEOUT = (3.05, 30)  # seconds to connect, and between two pieces: a cluster node without a way out should fail soon
 
 
 def find_sources(root: Path) -> list[Path] | None:
@@ -33,27 +29,13 @@ def find_sources(root: Path) -> list[Path] | None:
 
 def fetch_sources(root: Path) -> list[Path]:
     """As find_sources, downloading what is missing into `root`. Raises InputError where that fails."""
-    return [_find(root, half) or _download(root, half) for half in CHARACTERS]
+    wanted = " and ".join(f"{half}.zip" for half in CHARACTERS)
+    return [_find(root, half) or download(BASE_URL, f"{half}.zip", f"md5:{MD5[half]}", root, wanted) for half in CHARACTERS]
 
 
 def _find(root: Path, half: str) -> Path | None:
     folder, archive = root / half, root / f"{half}.zip"
     return folder if folder.is_dir() else archive if archive.exists() else None
-
-
-def _download(root: Path, half: str) -> Path:
-    name = f"{half}.zip"
-    wanted = " and ".join(f"{each}.zip" for each in CHARACTERS)
-    if not writable(root):
-        raise InputError(f"{name} is not in {root} (task.root), and that folder cannot be written to; name the folder that holds {wanted}")
-    pooch.get_logger().setLevel(logging.WARNING)
-    halves = pooch.create(root, BASE_URL, registry={name: f"md5:{MD5[half]}"}, retry_if_failed=RETRIES)
-    fetch = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16, timeout=TIMEOUT)
-    try:
-        return Path(halves.fetch(name, downloader=fetch))
-    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong md5 is a plain ValueError
-        reason = "its md5 is not the official one" if type(error) is ValueError else type(error).__name__
-        raise InputError(f"could not download {halves.get_url(name)} ({reason}); put {wanted} in the folder {root} (task.root)") from error
 
 
 def read_characters(source: Path, expected: int) -> Iterator[tuple[str, list[Image.Image]]]:
