@@ -13,7 +13,9 @@ from innerloop.config import InputError
 from innerloop.experiment import load_run, run
 from innerloop.tasks.class_split import read_split
 from tests.conftest import DATA, ROOT, TINY, compose_run
-from tests.tiny_data import image_files, picture, table, write_csv, write_tree
+from tests.test_spoken import SPEAKERS, WORDS
+from tests.test_texts import write_clinc
+from tests.tiny_data import image_files, picture, table, texts, wav_files, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML
 PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
@@ -37,6 +39,16 @@ def needs(choice, folder):
             return [f"task.root={DATA / name}"]
     if choice == "task=images":
         return [f"task.root={write_tree(folder / 'images', image_files())}", *SMALL]
+    if choice == "task=text_csv":
+        return [f"task.path={write_csv(folder / 'texts.csv', texts())}", *SMALL]
+    if choice == "model=text_encoder":
+        return ["task=text_csv", *needs("task=text_csv", folder)]
+    if choice == "task=clinc150":
+        return [f"task.root={write_clinc(folder)}", "task.split={train:[a,b],val:[c],test:[d]}", *SMALL]
+    if choice in ("task=spoken", "task=spoken_words"):
+        split = {"task=spoken": SPEAKERS, "task=spoken_words": WORDS}[choice]
+        lists = [f"task.split.{part}=[{','.join(names)}]" for part, names in split.items()]
+        return [f"task.root={write_tree(folder / 'wavs', wav_files())}", *lists, *SMALL]
     if choice in PRESETS:
         classes = read_split(choice.removeprefix("task="))
         pictures = {f"{name}/{i}.png": picture(i) for name in classes for i in range(3)}

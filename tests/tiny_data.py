@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import wavfile
 
 
 def picture(seed: int, side: int = 12) -> bytes:
@@ -55,3 +56,19 @@ def texts(classes: int = 20, each: int = 4) -> list[tuple[object, ...]]:
     words = "the a red blue Old new cat dog house tree sings Walks over under my your".split()
     rng = np.random.default_rng(0)
     return [("text", "class"), *((" ".join(rng.choice(words, 5)), f"class{c:02}") for c in range(classes) for _ in range(each))]
+
+
+def wav(pitch: float, seed: int, rate: int = 8000, seconds: float = 0.1) -> bytes:
+    """A tone of `pitch` Hz in noise, 16 bits."""
+    time = np.arange(round(rate * seconds)) / rate
+    wave = 0.5 * np.sin(2 * np.pi * pitch * time) + 0.05 * np.random.default_rng(seed).normal(size=len(time))
+    content = BytesIO()
+    wavfile.write(content, rate, (wave * 20000).astype(np.int16))
+    return content.getvalue()
+
+
+def wav_files(each: int = 4) -> dict[str, bytes]:
+    """By name: word0_ann_0.wav and so on; 6 words of 6 speakers, each word a tone of its own."""
+    speakers = "ann bob cem dan eva fay".split()
+    names = [(w, s, i) for w in range(6) for s in range(len(speakers)) for i in range(each)]
+    return {f"word{w}_{speakers[s]}_{i}.wav": wav(300 + 400 * w + 20 * s, 1000 * w + 100 * s + i) for w, s, i in names}
