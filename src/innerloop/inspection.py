@@ -58,6 +58,9 @@ def draw_images(run: Run, name: str) -> str:
     rows = [
         [(labels == way).nonzero()[:, 0][:count] for way in range(ways)] for labels, count in ((support_y, None), (query_y, QUERIES_SHOWN))
     ]
+    both = torch.cat([support_x, query_x])
+    if both.min() < 0 or both.max() > 1:  # no images, but spectrograms and the like
+        support_x, query_x = ((x - both.min()) / (both.max() - both.min()) for x in (support_x, query_x))
     support, query = (torch.stack([x[r] for r in of]).movedim(2, -1).numpy() for x, of in zip((support_x, query_x), rows, strict=True))
     before, after = (np.stack([found[step][0].argmax(-1)[r].numpy() for r in rows[1]]) for step in (0, max(found)))
     return figures.episode(f"A test episode of {name}", support, query, before if len(found) > 1 else None, after)

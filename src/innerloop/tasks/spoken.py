@@ -120,11 +120,11 @@ def in_unit_range(wave: np.ndarray) -> np.ndarray:
 
 
 def log_mels(waves: Tensor, rate: int, mels: int) -> Tensor:
-    """(n, samples) -> (n, 1, mels, frames), each of mean 0 and deviation 1."""
+    """(n, samples) -> (n, 1, mels, frames), each of mean 0 and deviation 1; high pitches first, which is up in a picture."""
     length = round(WINDOW * rate)
     spectra = torch.stft(waves, length, round(STEP * rate), window=torch.hann_window(length), return_complex=True, pad_mode="constant")
     powers = torch.einsum("mf,nft->nmt", mel_filters(rate, length, mels), spectra.abs().square())
-    logs = (powers + QUIET).log()
+    logs = (powers + QUIET).log().flip(1)
     mean, deviation = logs.mean((1, 2), keepdim=True), logs.std((1, 2), keepdim=True)
     return ((logs - mean) / (deviation + 1e-6)).unsqueeze(1)
 
