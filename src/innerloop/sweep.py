@@ -76,6 +76,23 @@ class PrintCrossDomain(Callback):
             show(matrix(rows, self.tasks, shots))
 
 
+class PrintGallery(Callback):
+    """Ends a sweep over tasks and algorithms with a table of one by the other, and says which baselines are not beaten."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from innerloop.gallery import gallery  # loads torch
+        from innerloop.table import show
+
+        try:
+            table, sentences = gallery(Path(config.hydra.sweep.dir))
+        except InputError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        show(table)
+        for sentence in sentences:
+            print(f"Warning: {sentence}")
+
+
 class PrintTable(Callback):
     """Ends a sweep with one table over its jobs, and with exit code 1 if one failed."""
 
