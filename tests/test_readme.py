@@ -1,20 +1,23 @@
-"""What the README shows works as it is written."""
+"""What the README and docs/your_data.md show works as it is written."""
 
 import re
 import shlex
 
+import numpy as np
 import pytest
 import yaml
 from hydra.utils import get_class
 
 from innerloop.experiment import run
 from tests.conftest import ROOT, TINY, compose_run
+from tests.tiny_data import image_files, write_csv, write_tree
 
 README = (ROOT / "README.md").read_text()
+YOUR_DATA = (ROOT / "docs" / "your_data.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def test_readme_is_short_and_names_the_two_commands():
@@ -50,3 +53,37 @@ def test_the_new_algorithm_and_the_new_task_run(tmp_path, monkeypatch):
     cfg.algo, cfg.task = algo, task
     results = run(cfg, tmp_path / "run")
     assert (results["algo"], results["task"]) == ("signmaml", "sawtooth")
+
+
+def test_the_new_kind_of_data_runs(tmp_path, monkeypatch):
+    (tmp_path / "your_data_example").mkdir()
+    (tmp_path / "your_data_example" / "heartbeats.py").write_text(blocks("python", YOUR_DATA)[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    np.savez(tmp_path / "beats.npz", x=np.random.default_rng(0).normal(size=(160, 12)), y=np.repeat(range(16), 10))
+    cfg = compose_run(*TINY)
+    cfg.task = yaml.safe_load(blocks("yaml", YOUR_DATA)[0])
+    cfg.task._target_ = cfg.task._target_.replace("innerloop.tasks", "your_data_example")
+    cfg.task.path = str(tmp_path / "beats.npz")
+    results = run(cfg, tmp_path / "run")
+    assert (results["task"], results["ways"], results["metric"]) == ("heartbeats", 3, "accuracy")
+
+
+def test_its_examples_of_files_are_read(tmp_path):
+    """The CSV files as they stand there, written out long enough."""
+    shown = re.findall(r"\n\n((?:    [^\n]+\n)+)\n", YOUR_DATA)
+    tables = [[line.strip().split(",") for line in block.splitlines()] for block in shown if "," in block]
+    assert [table[0] for table in tables] == [["text", "class"], ["task", "class", "height", "weight"], ["file", "class", "speaker"]]
+    texts = [tables[0][0], *((f"{text} {i}", f"{name}{c}") for c in range(10) for i in range(4) for text, name in tables[0][1:])]
+    people = [tables[1][0], *((f"{row[0]}{p}", *row[1:]) for p in range(20) for _ in range(4) for row in tables[1][1:])]
+    small = ["task.ways=2", "task.queries=2", "task.shots=1", *TINY]
+    run(compose_run("task=text_csv", f"task.path={write_csv(tmp_path / 'texts.csv', texts)}", *small), tmp_path / "texts")
+    run(compose_run("task=tabular_csv", f"task.path={write_csv(tmp_path / 'people.csv', people)}", *small), tmp_path / "people")
+
+
+def test_its_augmentation_is_added(tmp_path):
+    added = re.search(r"'(task\.augment\.crop=.*?)'", YOUR_DATA)[1].replace("size: 84", "size: 8")
+    root = write_tree(tmp_path / "images", image_files())
+    small = ["task.ways=2", "task.queries=2", "task.shots=1", "task.size=8", "model.pool=stride", *TINY]
+    cfg = compose_run("task=images", f"task.root={root}", f"+{added}", *small)
+    assert list(cfg.task.augment) == ["flip", "crop"]
+    run(cfg, tmp_path / "run")
