@@ -26,7 +26,7 @@ NEEDS = {  # what a choice makes no sense without
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
 }
-PRESETS = [f"task={name}" for name in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100", "cub")]
+PRESETS = [f"task={name}" for name in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100", "cub", "caltech101")]
 SMALL = ["task.ways=2", "task.queries=2", "task.shots=1"]  # for data of few classes with few examples
 
 

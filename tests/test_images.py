@@ -172,7 +172,16 @@ def test_bad_zips(tmp_path, monkeypatch):
         tasks_of(whole)
 
 
+def test_the_folder_of_a_zip_stands_for_it(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_zip(tmp_path / "data" / "images.zip", image_files())
+    assert len(tasks_of(tmp_path / "data").members["train"]) == 13
+
+
 def test_other_bad_input(tmp_path):
+    beside = {f"all/{name}": content for name, content in image_files(2).items()} | {"all/stray.png": picture(1)}
+    with pytest.raises(InputError, match=r"has images beside the folders of its classes \(all/stray.png\); put them into one"):
+        tasks_of(write_tree(tmp_path / "beside", beside))
     with pytest.raises(
         InputError, match="task.root=.*nowhere is not there; it must be a folder with a folder for each class, a zip of one"
     ):
@@ -210,6 +219,7 @@ def test_nearest_mean_on_caltech_is_what_it_should_be(tmp_path):
         ("cifar_fs", (64, 16, 20)),
         ("fc100", (60, 20, 20)),
         ("cub", (100, 50, 50)),
+        ("caltech101", (64, 16, 20)),
     ],
 )
 def test_published_splits(name, sizes):

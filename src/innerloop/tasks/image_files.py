@@ -11,8 +11,8 @@ from PIL import Image
 
 from innerloop.config import InputError
 from innerloop.tasks.archives import opened
+from innerloop.tasks.class_split import SPLITS
 
-SPLITS = ("train", "val", "test")
 KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
 
 
@@ -51,6 +51,8 @@ def classes_of(root: Path, names: list[str]) -> tuple[dict[str, list[str]], dict
     while len({folder[: shared + 1] for folder in found}) == 1:
         shared += 1
     below = {folder[shared:]: members for folder, members in found.items()}
+    if () in below:
+        raise InputError(f"{root} has images beside the folders of its classes ({below[()][0]}); put them into one, or take them out")
     if not {folder[0] for folder in below} <= {*SPLITS} or any(len(folder) < 2 for folder in below):
         return {"/".join(folder): members for folder, members in below.items()}, None
     split: dict[str, str] = {}

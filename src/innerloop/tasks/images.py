@@ -22,7 +22,7 @@ MODES = {1: "L", 3: "RGB"}
 class Images(ClassTasks):
     """Images of classes that do not occur in training. Inputs are (channels, size, size) float32 in [0, 1].
 
-    root: a folder with a folder for each class, a zip of one, or an .npz (docs/your_data.md). size: pixels of a side, whatever the images'
+    root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md). size: pixels of a side, whatever the images'
     own shape. channels: 3 or 1. split: a CSV of class,split or the name of a published one; null takes folders train, val, test (or the
     .npz's split), and else draws one from split_seed, 64, 16 and 20 % of the classes, and writes it beside the data.
     memory_mb: larger sets stay on the disk. augment: by name, what changes a training image at random (torchvision.transforms.v2).
@@ -45,7 +45,7 @@ class Images(ClassTasks):
         path = Path(root or "").expanduser()
         if not root or not path.exists():
             raise InputError(f"task.root={root} is not there; it must be {KINDS}")
-        path = path.resolve()
+        path = packed(path.resolve())
         folder = path if path.is_dir() else path.parent
         name = f"{path.stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
         ready = load_prepared(
@@ -62,6 +62,14 @@ class Images(ClassTasks):
     def classes(self, split: Split) -> Classes:
         names = self.members[split]
         return Classes(self.images, [self.rows[name] for name in names], names)
+
+
+def packed(root: Path) -> Path:
+    """The zip in a folder that has nothing else to offer."""
+    if not root.is_dir() or any(path.is_dir() for path in root.iterdir()):
+        return root
+    zips = list(root.glob("*.zip"))
+    return zips[0] if len(zips) == 1 else root
 
 
 def sources_of(root: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """Few-shot classification of texts."""
 
-from abc import ABC
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ PADDING = 0  # the id of the token that fills short texts up
 BYTES = 256
 
 
-class Texts(ClassTasks, ABC):
+class Texts(ClassTasks):
     """Tell classes of texts apart. Inputs are (length,) int64 ids of tokens, 0 where the text has ended.
 
     texts: with the class of each. parts: the classes of train, val and test. vocabulary: how many tokens there are, pieces of words found
