@@ -22,10 +22,11 @@ MODES = {1: "L", 3: "RGB"}
 class Images(ClassTasks):
     """Images of classes that do not occur in training. Inputs are (channels, size, size) float32 in [0, 1].
 
-    root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md). size: pixels of a side, whatever the images'
-    own shape. channels: 3 or 1. split: a CSV of class,split or the name of a published one; null takes folders train, val, test (or the
-    .npz's split), and else draws one from split_seed, 64, 16 and 20 % of the classes, and writes it beside the data.
-    memory_mb: larger sets stay on the disk. augment: by name, what changes a training image at random (torchvision.transforms.v2).
+    root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md).
+    size: pixels of a side, whatever the images' own shape. channels: 3 or 1. split: a CSV of class,split or the name of a published one;
+    null takes folders train, val, test (or the .npz's split), and else draws one from split_seed, 64, 16 and 20 % of the classes, and
+    writes it beside the data. memory_mb: larger sets stay on the disk. augment: by name, what changes a training image at random
+    (torchvision.transforms.v2).
 
     Raises InputError for what is missing, damaged or does not fit.
     """
