@@ -20,6 +20,7 @@ from tests.tiny_data import image_files, picture, table, texts, wav_files, write
 # what experiment.py passes to a target besides its YAML
 PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
+CHOICES += [f"algo=gallery/{path.stem}" for path in sorted((ROOT / "conf" / "algo" / "gallery").glob("*.yaml"))]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],
     "algo=centroid": ["task=glyphs"],
