@@ -209,6 +209,7 @@ def test_nearest_mean_on_caltech_is_what_it_should_be(tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["value"] == pytest.approx(0.35, abs=0.02)
     assert Path(tmp_path / "cache").exists()  # the data are read-only
+    assert results["task"] == "images" and tasks_of(CALTECH, size=32, split="caltech101").name == "caltech101"
 
 
 @pytest.mark.parametrize(

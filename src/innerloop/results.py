@@ -62,7 +62,7 @@ def write_results(
         "transductive": cfg.transductive is True and uses_batch_statistics(learner),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
-        "task": type_name(cfg.task._target_),
+        "task": tasks.name,
         "engine": getattr(learner.algorithm.engine, "__name__", type(learner.algorithm.engine).__name__),
         "ways": tasks.ways,
         "shots": tasks.shots,

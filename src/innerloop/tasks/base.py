@@ -47,6 +47,11 @@ class Tasks(ABC):
     queries: int
 
     @property
+    def name(self) -> str:
+        """What tables call it."""
+        return type(self).__name__.lower()
+
+    @property
     def as_vectors(self) -> nn.Module:
         """Inputs (n, *input_shape) as float vectors (n, d), for what compares inputs as they are."""
         return nn.Flatten()

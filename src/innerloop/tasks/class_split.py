@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,23 @@ SPLITS = ("train", "val", "test")
 SHARES = (0.64, 0.16)  # of train and val, as in mini-ImageNet; test has the rest
 
 
+def published(name: str) -> Traversable:
+    return files("innerloop.tasks") / "splits" / f"{name}.csv"
+
+
+def is_published(name: str) -> bool:
+    """Whether splits/ has a split of that name."""
+    return published(name).is_file()
+
+
 def read_split(path: str) -> dict[str, str]:
     """The split of each class, from a CSV file with the columns class and split, or from the published one of that name (splits/).
 
     Classes with an empty split are in none. Raises InputError where it cannot be read, or a split has another name.
     """
-    published = files("innerloop.tasks") / "splits" / f"{path}.csv"
+    source = published(path) if is_published(path) else Path(path).expanduser()
     try:
-        text = published.read_text(encoding="utf-8") if published.is_file() else Path(path).expanduser().read_text(encoding="utf-8")
+        text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"task.split={path} cannot be read ({error}); name a CSV file with the columns class and split") from error
     rows = list(csv.DictReader(io.StringIO(text)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from innerloop.config import InputError, check_count, check_positive
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
-from innerloop.tasks.class_split import by_split, drawn_split, read_split
+from innerloop.tasks.class_split import by_split, drawn_split, is_published, read_split
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.image_files import KINDS, image_source
 from innerloop.tasks.prepared import Unprepared, load_prepared, shown
@@ -59,6 +59,12 @@ class Images(ClassTasks):
         if not known:
             known = drawn_split(list(counts), folder, f"{path.stem}_split{split_seed}.csv", split_seed)
         self.members = by_split(known, list(counts), path)
+        self.published = split if split and is_published(split) else None
+
+    @property
+    def name(self) -> str:
+        """A published split's: mini_imagenet."""
+        return self.published or super().name
 
     def classes(self, split: Split) -> Classes:
         names = self.members[split]
