@@ -1,7 +1,6 @@
-"""MNIST's digits, what was learned elsewhere tried on them, and every kind of task by every algorithm."""
+"""MNIST's digits, and what was learned elsewhere tried on them."""
 
 import gzip
-import json
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from innerloop.config import InputError
 from innerloop.cross_domain import cross_domain, matrix
 from innerloop.experiment import run
-from innerloop.gallery import gallery
 from innerloop.rescore import rescore
 from innerloop.tasks import mnist
 from innerloop.tasks.mnist import Mnist
@@ -83,19 +81,3 @@ def test_a_sweep_ends_with_the_matrix(tmp_path):
     stdout, stderr = call("train.py", "sweep=cross_domain", "task=mnist", *overrides)
     stdout = " ".join(stdout.split())  # a title is as wide as its table
     assert stderr == "" and "on other tasks: 3-way 1-shot, 4 test episodes" in stdout and "maml trained on mnist, seed 0" in stdout
-
-
-def test_the_gallery_is_kinds_by_algorithms(tmp_path):
-    """Baselines first; and a sentence for each that the best of the others does not beat."""
-    params = "hydra.sweeper.params={task:'tabular,glyphs',algo:'nearest_mean,gallery/maml,protonet'}"
-    small = [*TINY, "val_every=2", "task.queries=2", "test_episodes=50"]
-    stdout, stderr = call("train.py", "sweep=gallery", *small, params, f"hydra.sweep.dir={tmp_path}")
-    assert stderr == "" and "6 finished, 0 failed" in stdout
-    table, sentences = gallery(tmp_path)
-    assert [column.header for column in table.columns] == ["", "nearestmean", "maml", "protonet"]
-    assert list(table.columns[0].cells) == ["glyphs, 5-way 1-shot", "tabular, 2-way 5-shot"] and "95 % interval" in stdout
-    results = json.loads(next(tmp_path.rglob("protonet-tabular-*/results.json")).read_text())
-    shown = list(table.columns[3].cells)[1]
-    assert shown == f"{100 * results['value']:.1f} ± {100 * results['ci95']:.1f}" and shown in stdout
-    assert sentences and all("the baseline algo=nearestmean is not beaten: " in sentence for sentence in sentences)
-    assert all(f"Warning: {sentence}" in stdout for sentence in sentences)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from hydra.utils import get_class
@@ -30,6 +30,7 @@ class Contender(NamedTuple):
     """Runs that differ in their seed alone. scores: (seeds, episodes), of the metric. is_baseline: as its algorithm says."""
 
     name: str
+    algo: str
     is_baseline: bool
     seeds: list[int]
     scores: np.ndarray
@@ -69,9 +70,14 @@ def compare_scored(runs: list[Scored], step: int | None = None) -> tuple[str, li
     baseline, *others = contenders_of(runs, step)
     if not others:
         raise InputError("there is nothing to compare with the first run; name two runs, or more")
-    compared = corrected([difference(baseline, other, first["lower_is_better"]) for other in others])
+    compared = compare_contenders(baseline, others, first["lower_is_better"])
     where = f"{first['metric']} on {first['task']}, {first['episodes']} test episodes ({first['episodes_checksum']})"
     return f"{where}, beside {baseline.name}: {baseline.scores.mean():.4f}", compared
+
+
+def compare_contenders(baseline: Contender, others: list[Contender], lower_is_better: bool) -> list[Comparison]:
+    """Each of the others beside one."""
+    return corrected([difference(baseline, other, lower_is_better) for other in others])
 
 
 def scored_below(path: Path) -> list[Scored]:
@@ -85,6 +91,14 @@ def scored_below(path: Path) -> list[Scored]:
     if not finished:
         raise InputError(f"no run below {path} is finished")
     return [Scored(job, results, read_evidence(Path(job.name) / "evidence.csv")) for job, results in finished]
+
+
+def on_the_same(runs: list[Scored]) -> list[list[Scored]]:
+    """Gathers the runs that can be compared: of one metric on the same test episodes."""
+    gathered: dict[Any, list[Scored]] = defaultdict(list)
+    for run in runs:
+        gathered[run.results["metric"], tuple(run.evidence.ids)].append(run)
+    return list(gathered.values())
 
 
 def check_comparable(runs: list[Scored]) -> None:
@@ -117,10 +131,12 @@ def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
 
 
 def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
-    return [
-        Contender(name, is_baseline(next(iter(group.values()))), list(group), np.stack([scores_after(run, step) for run in group.values()]))
-        for name, group in by_seed(runs).items()
-    ]
+    contenders = []
+    for name, group in by_seed(runs).items():
+        first = next(iter(group.values()))
+        scores = np.stack([scores_after(run, step) for run in group.values()])
+        contenders.append(Contender(name, first.results["algo"], is_baseline(first), list(group), scores))
+    return contenders
 
 
 def is_baseline(run: Scored) -> bool:

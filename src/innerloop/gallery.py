@@ -1,42 +1,72 @@
 """Every kind of task by every algorithm, in one table."""
 
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from rich.table import Table
 
-from innerloop.compare import Scored, compare_scored, is_baseline, not_beaten, scored_below
-from innerloop.config import InputError
+from innerloop.compare import Contender, Scored, compare_contenders, contenders_of, is_baseline, not_beaten, on_the_same
+from innerloop.evaluation import mean_ci95
+from innerloop.table import measured
+
+LEGEND = "mean and 95 % interval over test episodes; †: not shown to beat the best baseline of its row"
 
 
-def gallery(directory: Path) -> tuple[Table, list[str]]:
-    """The finished runs of a sweep over tasks and algorithms: accuracy in % and its interval, by task and algorithm; and a sentence for
-    each baseline that the best meta-learning algorithm is not shown to beat. Raises InputError where no run is finished."""
-    kinds: dict[str, dict[str, Scored]] = {}
-    for run in scored_below(directory):
-        kinds.setdefault(run.results["task"], {})[run.results["algo"]] = run
-    algorithms = list(dict.fromkeys(algo for runs in kinds.values() for algo in sorted(runs, key=lambda a: (not is_baseline(runs[a]), a))))
-    table = Table("", *algorithms, title="accuracy in %, 95 % interval over test episodes", title_justify="left")
-    for kind, runs in kinds.items():
-        first = next(iter(runs.values())).results
-        name = f"{kind}, {first['ways']}-way {first['shots']}-shot"
-        table.add_row(name, *(percent(runs[algo]) if algo in runs else "" for algo in algorithms))
-    return table, [sentence for kind, runs in kinds.items() for sentence in unbeaten(kind, list(runs.values()))]
+class Kind(NamedTuple):
+    """Runs on the same test episodes. values: what each algorithm reached, a line for each of its settings, averaged over its seeds.
+    best: the name and value of the best. unbeaten: a sentence for each baseline that the best of the others is not shown to beat."""
+
+    name: str
+    values: dict[str, str]
+    best: tuple[str, str]
+    unbeaten: list[str]
 
 
-def percent(run: Scored) -> str:
-    value, ci95 = run.results["value"], run.results["ci95"]
-    return "diverged" if value is None else f"{100 * value:.1f} ± {100 * ci95:.1f}"
+def gallery(runs: list[Scored]) -> tuple[Table, list[str]]:
+    """Finished runs, kinds of episodes by algorithms; and where meta-learning does not pay."""
+    algorithms, kinds = by_kind(runs)
+    table = Table("", *algorithms, title=LEGEND, title_justify="left")
+    for kind in kinds:
+        table.add_row(kind.name, *(kind.values.get(algorithm, "") for algorithm in algorithms))
+    return table, [f"on {kind.name}, {sentence}" for kind in kinds for sentence in kind.unbeaten]
 
 
-def unbeaten(kind: str, runs: list[Scored]) -> list[str]:
-    """What the best algorithm that is no baseline does not beat."""
-    ours = [run for run in runs if not is_baseline(run) and run.results["value"] is not None]
-    theirs = [run for run in runs if is_baseline(run)]
-    if not ours or not theirs:
-        return []
-    best = ours[int(np.argmax([run.results["value"] for run in ours]))]
-    try:
-        return [f"on {kind}, beside {best.results['algo']}, {sentence}" for sentence in not_beaten(compare_scored([best, *theirs])[1])]
-    except InputError as error:
-        return [f"on {kind}, nothing is compared: {error}"]
+def by_kind(runs: list[Scored]) -> tuple[list[str], list[Kind]]:
+    """The algorithms, baselines first, and what they reached on each kind of test episodes."""
+    runs = sorted(runs, key=lambda run: (not is_baseline(run), run.results["algo"]))
+    return list(dict.fromkeys(run.results["algo"] for run in runs)), [kind_of(alike) for alike in on_the_same(runs)]
+
+
+def kind_of(runs: list[Scored]) -> Kind:
+    results = runs[0].results
+    lower = results["lower_is_better"]
+    contenders = best_first(contenders_of(runs, None), lower)
+    baselines, others = ([one for one in contenders if one.is_baseline is wanted] for wanted in (True, False))
+    doubted: set[str] = set()
+    unbeaten: list[str] = []
+    if baselines and others:
+        doubted = {one.name for one in compare_contenders(baselines[0], others, lower) if not one.better}
+        unbeaten = [f"beside {others[0].algo}, {words}" for words in not_beaten(compare_contenders(others[0], baselines, lower))]
+    values: dict[str, list[str]] = {}
+    for one in contenders:
+        values.setdefault(one.algo, []).append(reached(one) + " †" * (one.name in doubted))
+    best = (contenders[0].name, reached(contenders[0]))
+    return Kind(name_of(results), {algo: "\n".join(lines) for algo, lines in values.items()}, best, unbeaten)
+
+
+def name_of(results: dict[str, Any]) -> str:
+    """omniglot, 20-way 1-shot, accuracy."""
+    ways = f"{results['ways']}-way " if results["ways"] else ""
+    return f"{results['task']}, {ways}{results['shots']}-shot, {results['metric']}"
+
+
+def best_first(contenders: list[Contender], lower_is_better: bool) -> list[Contender]:
+    """What diverged comes last."""
+    return sorted(contenders, key=lambda one: np.nan_to_num(one.scores.mean() * (1 if lower_is_better else -1), nan=np.inf))
+
+
+def reached(one: Contender) -> str:
+    """The mean over seeds, and its interval over episodes."""
+    mean, ci95 = mean_ci95(torch.from_numpy(one.scores.mean(0)))
+    return " ".join(measured({"value": mean if np.isfinite(mean) else None, "ci95": ci95})).strip()

@@ -1,8 +1,6 @@
 """`innerloop report`: runs as one page that stands by itself, to be looked at, sent around and printed."""
 
-import csv
 import itertools
-from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +11,28 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from innerloop import figures
-from innerloop.compare import Comparison, Scored, by_seed, compare_scored, in_words, is_baseline, not_beaten, scored_below
+from innerloop.charts import adaptation_chart, class_chart, heat_maps, logged, validation_chart
+from innerloop.compare import Comparison, Scored, by_seed, compare_scored, in_words, is_baseline, not_beaten, on_the_same, scored_below
 from innerloop.config import InputError, register
 from innerloop.experiment import load_run
-from innerloop.inspection import MOST_BARS, accuracy_by_class, draw_episodes, draw_step_sizes
+from innerloop.gallery import LEGEND, Kind, by_kind, name_of
+from innerloop.inspection import accuracy_by_class, draw_episodes, draw_step_sizes
 from innerloop.output import write_whole
 from innerloop.rescore import CONF
-from innerloop.table import Job, cell, differing, heading, jobs_below, measured, order, settings_of, short
+from innerloop.table import jobs_below, measured, settings_of, short
 
 MOST_LINES = 8  # in one chart
 EPISODES_BY_CLASS = 100
 
 
-class Compared(NamedTuple):
-    """What `compare` says of all runs beside the first one that is no baseline; or why they cannot be compared."""
+class Section(NamedTuple):
+    """Runs on the same test episodes: charts of the first MOST_LINES of them, and all beside the first one that is no baseline."""
 
+    name: str
+    groups: dict[str, dict[int, Scored]]
+    adaptation: str
+    validation: str | None
+    left_out: int
     title: str
     comparisons: list[Comparison]
     warnings: list[str]
@@ -36,20 +41,19 @@ class Compared(NamedTuple):
 def write_report(paths: list[Path], output: Path) -> None:
     """Writes a page on the finished runs below `paths`. Raises InputError where there is none, or `output` cannot be written."""
     runs = [run for path in paths for run in scored_below(path)]
-    groups = by_seed(runs)
-    shown = dict(itertools.islice(groups.items(), MOST_LINES))
-    compared = compare_all(runs) if len(groups) > 1 else None
+    sections = [section(alike) for alike in on_the_same(runs)]
+    algorithms, kinds = by_kind(runs)
     page = {
         "title": f"{names_in(runs, 'algo')} on {names_in(runs, 'task')}",
-        "sentence": sentence(groups, compared),
-        "compared": compared,
-        "rows": [row(name, group) for name, group in groups.items()] if len(runs) > 1 else [],
+        "sentence": sentence(sections[0]) if len(sections) == 1 else bests(kinds),
+        "legend": LEGEND,
+        "algorithms": algorithms,
+        "kinds": kinds if len(kinds) > 1 else [],
+        "sections": sections,
+        "rows": [(one.name, row(name, group)) for one in sections for name, group in one.groups.items()] if len(runs) > 1 else [],
         "unfinished": [job for path in paths if path.is_dir() for job in jobs_below(path) if not job.results],
-        "adaptation": adaptation_chart(shown),
-        "validation": validation_chart(shown) if len(shown) > 1 else None,
-        "left_out": len(groups) - len(shown),
         "heat_maps": heat_maps([run.job for run in runs]),
-        "details": [details(run) for run in of_each_algorithm(sorted(runs, key=is_baseline))],
+        "details": [details(run) for run in (of_each_algorithm(runs) if len(sections) == 1 else of_each_kind(sections))],
     }
     environment = Environment(loader=PackageLoader("innerloop", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(measured=lambda point: " ".join(measured(point)), short=short, in_words=in_words)
@@ -61,27 +65,33 @@ def names_in(runs: list[Scored], key: str) -> str:
     return ", ".join(dict.fromkeys(run.results[key] for run in runs))
 
 
-def compare_all(runs: list[Scored]) -> Compared:
+def section(runs: list[Scored]) -> Section:
+    groups = by_seed(runs)
+    shown = dict(itertools.islice(groups.items(), MOST_LINES))
+    validation = validation_chart(shown) if len(shown) > 1 else None
     first = [run for run in runs if not is_baseline(run)][:1]
-    try:
-        title, comparisons = compare_scored(first + runs)
-    except InputError as error:
-        return Compared(f"Not compared: {error}", [], [])
-    return Compared(title, comparisons, not_beaten(comparisons) if first else [])
+    title, comparisons = compare_scored(first + runs) if len(groups) > 1 else ("", [])
+    warnings = not_beaten(comparisons) if first else []
+    name = name_of(runs[0].results)
+    return Section(name, groups, adaptation_chart(shown), validation, len(groups) - len(shown), title, comparisons, warnings)
 
 
-def sentence(groups: dict[str, dict[int, Scored]], compared: Compared | None) -> str:
+def bests(kinds: list[Kind]) -> str:
+    """The best of each kind, in one sentence."""
+    return "The best, " + "; ".join(f"on {kind.name}: {kind.best[0]}, {kind.best[1]}" for kind in kinds) + "."
+
+
+def sentence(found: Section) -> str:
     """What was found, in one sentence."""
-    if compared and compared.comparisons:
+    if found.comparisons:
         words = {False: "better than", True: "worse than", None: "not shown to differ from"}
-        told = {words[better]: [one.name for one in compared.comparisons if one.better is better] for better in words}
-        return f"{compared.title}, which is " + "; ".join(f"{word} {', '.join(names)}" for word, names in told.items() if names) + "."
-    results = next(iter(next(iter(groups.values())).values())).results
+        told = {words[better]: [one.name for one in found.comparisons if one.better is better] for better in words}
+        return f"{found.title}, which is " + "; ".join(f"{word} {', '.join(names)}" for word, names in told.items() if names) + "."
+    results = next(iter(next(iter(found.groups.values())).values())).results
     before, last = results["curve"][0], results["curve"][-1]
     after = f", {figures.after(last['step'])} ({' '.join(measured(before))} before)" if last["step"] else ""
     of = f"mean and 95 % interval over {results['episodes']} unseen test episodes"
-    what = f"{results['algo']} on {results['task']}: {results['metric']} {' '.join(measured(last))}{after}; {of}, seed {results['seed']}."
-    return what if len(groups) == 1 else f"{len(groups)} kinds of runs; the first, {what}"
+    return f"{results['algo']} on {results['task']}: {results['metric']} {' '.join(measured(last))}{after}; {of}, seed {results['seed']}."
 
 
 def row(name: str, group: dict[int, Scored]) -> dict[str, Any]:
@@ -102,83 +112,20 @@ def mean_of(results: list[dict[str, Any]], key: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-@np.errstate(invalid="ignore")  # of what diverged
-def adaptation_chart(groups: dict[str, dict[int, Scored]]) -> str:
-    """The metric after each number of inner steps: mean over seeds and episodes, interval over episodes."""
-    found: dict[str, figures.Line] = {}
-    metric = ""
-    for name, group in groups.items():
-        first = next(iter(group.values()))
-        metric = first.results["metric"]
-        alike = [run.evidence.measures[metric] for run in group.values() if run.evidence.steps == first.evidence.steps]
-        scores = np.mean([one for one in alike if one.shape == alike[0].shape], 0)
-        half = 1.96 * scores.std(0, ddof=1) / len(scores) ** 0.5
-        found[name] = (first.evidence.steps, scores.mean(0).tolist(), half.tolist())
-    return figures.lines("Adaptation on unseen tasks", "adaptation steps", metric, found)
-
-
-def validation_chart(groups: dict[str, dict[int, Scored]]) -> str | None:
-    """The metric on validation episodes during training, of the first seed of each."""
-    found: dict[str, figures.Line] = {}
-    metric = ""
-    for name, group in groups.items():
-        run = next(iter(group.values()))
-        metric = f"val/{run.results['metric']}"
-        if points := logged(run).get(metric):
-            found[name] = (*points, None)
-    return figures.lines("Validation during training", "outer steps", metric, found) if found else None
-
-
-def logged(run: Scored) -> dict[str, tuple[list[float], list[float]]]:
-    """metrics.csv, column by column: outer steps and values; empty where there is none."""
-    columns: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    path = Path(run.job.name) / "csv" / "metrics.csv"
-    if not path.is_file():
-        return {}
-    with path.open(newline="") as file:
-        for line in csv.DictReader(file):
-            for name in [name for name, value in line.items() if value and name not in ("step", "epoch")]:
-                columns[name][0].append(int(float(line["step"])) + 1)
-                columns[name][1].append(float(line[name]))
-    return dict(columns)
-
-
-def heat_maps(jobs: list[Job]) -> list[tuple[str, str]]:
-    """The result over two numbers that a sweep varied, for each combination of its other settings; the mean over seeds."""
-    keys = [key for key in differing(jobs) if key != "seed"]
-    numbers = [key for key in keys if all(isinstance(job.settings.get(key), int | float) for job in jobs)]
-    numbers.sort(key=lambda key: ("inner_lr" not in key, "adaptation_steps" not in key))
-    if len(numbers) < 2:
-        return []
-    x_key, y_key, *_ = numbers
-    others = [key for key in keys if key not in (x_key, y_key)]
-    by_others: dict[str, list[Job]] = defaultdict(list)
-    for job in (job for job in jobs if job.results and job.results["value"] is not None):  # not what diverged
-        by_others[", ".join(f"{heading(key)}={cell(key, job.settings.get(key))}" for key in others)].append(job)
-    return [(name, heat_map(name, x_key, y_key, alike)) for name, alike in by_others.items()]
-
-
-def heat_map(name: str, x_key: str, y_key: str, jobs: list[Job]) -> str:
-    x, y = (sorted({job.settings[key] for job in jobs}, key=order) for key in (x_key, y_key))
-    cells: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for job in jobs:
-        assert job.results
-        cells[y.index(job.settings[y_key]), x.index(job.settings[x_key])].append(job.results["value"])
-    values = np.full((len(y), len(x)), np.nan)
-    for place, found in cells.items():
-        values[place] = np.mean(found)
-    results = jobs[0].results or {}
-    return figures.heat_map(f"{results['metric']} {name}", x_key, y_key, x, y, values, results["lower_is_better"])
-
-
 def of_each_algorithm(runs: list[Scored]) -> list[Scored]:
-    """The run of each algorithm with the lowest validation loss, in the order of the runs."""
+    """The run of each algorithm with the lowest validation loss, in the order of the runs, baselines last."""
     best: dict[str, Scored] = {}
-    for run in runs:
+    for run in sorted(runs, key=is_baseline):
         old = best.setdefault(run.results["algo"], run)
         if val_loss(run) < val_loss(old):
             best[run.results["algo"]] = run
     return list(best.values())
+
+
+def of_each_kind(sections: list[Section]) -> list[Scored]:
+    """The run on each kind of test episodes with the lowest validation loss, no baseline where there is another."""
+    every = ([run for group in one.groups.values() for run in group.values()] for one in sections)
+    return [min(runs, key=lambda run: (is_baseline(run), val_loss(run))) for runs in every]
 
 
 def val_loss(run: Scored) -> float:
@@ -211,12 +158,6 @@ def details(run: Scored) -> dict[str, Any]:
     except InputError as error:  # an evaluation has no checkpoint, data may be gone
         found["remark"] = str(error)
     return found
-
-
-def class_chart(by_class: dict[str, float]) -> str:
-    names = list(by_class)
-    names = names if len(names) <= MOST_BARS else [*names[: MOST_BARS // 2], *names[-MOST_BARS // 2 :]]
-    return figures.bars("Accuracy by class", "accuracy", {name: by_class[name] for name in names}, float(np.mean(list(by_class.values()))))
 
 
 def changed(path: Path, config: dict[str, Any]) -> list[tuple[str, Any, Any]]:

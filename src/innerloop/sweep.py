@@ -80,11 +80,12 @@ class PrintGallery(Callback):
     """Ends a sweep over tasks and algorithms with a table of one by the other, and says which baselines are not beaten."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.gallery import gallery  # loads torch
+        from innerloop.compare import scored_below  # loads torch
+        from innerloop.gallery import gallery
         from innerloop.table import show
 
         try:
-            table, sentences = gallery(Path(config.hydra.sweep.dir))
+            table, sentences = gallery(scored_below(Path(config.hydra.sweep.dir)))
         except InputError as error:
             print(f"Error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
