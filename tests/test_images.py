@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,6 +62,20 @@ def test_grey_at_another_size(tmp_path):
     name = tasks.members["test"][0]
     expected = Image.open(tmp_path / name / "image0.png").convert("L").resize((5, 5), Image.Resampling.LANCZOS)
     assert np.array_equal(pixels_of(tasks)[name][0, 0], np.asarray(expected))
+
+
+def test_images_of_16_bits_and_of_palettes(tmp_path):
+    """Scans have 16 bits; what Pillow makes of them is white."""
+    deep, clear, unknown = BytesIO(), BytesIO(), BytesIO()
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(deep, "PNG")
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).convert("P").save(clear, "PNG", transparency=b"\x00\x80")
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(unknown, "TIFF")
+    files = {"class00/image0.png": deep.getvalue(), "class00/image1.png": clear.getvalue()}
+    tasks = tasks_of(write_tree(tmp_path, image_files() | files))
+    assert tasks.images[0].max() == tasks.images[0].min() == 40000 // 256 and tasks.images[1].max() == 7
+    write_tree(tmp_path, {"class00/image2.tiff": unknown.getvalue()})
+    with pytest.raises(InputError, match="class00/image2.tiff in .* has 32 bits a pixel, of no known range; save it with 8 or 16"):
+        tasks_of(tmp_path)
 
 
 def test_the_split_is_drawn_once_and_kept(tmp_path):

@@ -9,7 +9,7 @@ from scipy.io import wavfile
 
 from innerloop.config import InputError
 from innerloop.experiment import run
-from innerloop.tasks.spoken import Spoken, log_mels, mel_filters, read_wav
+from innerloop.tasks.spoken import Spoken, log_mel, mel_filters, read_wav
 from tests.conftest import DATA, TINY, compose_run
 from tests.tiny_data import wav, wav_files, write_csv, write_tree, write_zip
 
@@ -67,11 +67,11 @@ def test_a_tone_is_where_it_should_be():
     filters = mel_filters(8000, 256, 32)
     assert filters.shape == (32, 129) and (filters >= 0).all() and (filters.max(1).values > 0.3).all()
     for pitch in (500, 1000, 3000):
-        wave = torch.sin(2 * torch.pi * pitch * torch.arange(8000) / 8000)[None]
-        image = log_mels(wave, 8000, 32)[0, 0]
+        wave = torch.sin(2 * torch.pi * pitch * torch.arange(8000) / 8000)
+        image = log_mel(wave, 8000, 32)[0]
         assert image.mean(1).flip(0).argmax() == filters[:, round(pitch / 8000 * 256)].argmax()
         assert abs(image.mean()) < 1e-5 and abs(image.std() - 1) < 1e-4
-    silence = log_mels(torch.zeros(1, 8000), 8000, 32)
+    silence = log_mel(torch.zeros(8000), 8000, 32)
     assert torch.isfinite(silence).all()
 
 
@@ -90,6 +90,12 @@ def test_longer_ones_are_cut_and_shorter_ones_filled(root):
     assert tasks_of(root, seconds=0.05).input_shape == (1, 16, 4) and tasks_of(root, seconds=0.2).input_shape == (1, 16, 13)
 
 
+def no_numbers() -> bytes:
+    file = BytesIO()
+    wavfile.write(file, 8000, np.full(100, np.nan, np.float32))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -99,6 +105,7 @@ def test_longer_ones_are_cut_and_shorter_ones_filled(root):
         ),
         (wav(500, 0, seconds=0), "word0_ann_0.wav in .* is of zero length; leave it out"),
         (wav(500, 0)[:30], "word0_ann_0.wav in .* cannot be read as a .wav file; replace it or leave it out"),
+        (no_numbers(), "word0_ann_0.wav in .* has samples that are no numbers"),
         (b"no wav", "word0_ann_0.wav in .* cannot be read as a .wav file"),
     ],
 )

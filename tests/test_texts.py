@@ -122,8 +122,8 @@ def test_every_algorithm_takes_texts(algo, path, tmp_path):
     [
         ([("text", "label"), ("a", "b")], "must have the columns text and class"),
         ([], "must have the columns text and class"),
-        ([*texts()[:5], ("  ", "class01")], "row 5 of .*texts.csv has no text; fill it in or delete it"),
-        ([*texts()[:5], ("hello", "")], "the class in row 5 of .*texts.csv has no text"),
+        ([*texts()[:5], ("  ", "class01")], "line 6 of .*texts.csv has no text; fill it in or delete it"),
+        ([*texts()[:5], ("hello", "")], "the class in line 6 of .*texts.csv has no text"),
         ([*texts(), ("only one", "class99")], "class 'class99' has 1 examples but an episode needs"),
     ],
 )
@@ -141,6 +141,8 @@ def test_other_bad_input(path, tmp_path):
     (tmp_path / "latin.csv").write_bytes("text,class\ngrün,a\n".encode("latin-1"))
     with pytest.raises(InputError, match="latin.csv cannot be read as a CSV file in UTF-8"):
         tasks_of(tmp_path / "latin.csv")
+    (tmp_path / "excel.csv").write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # the mark that Excel begins a file with
+    assert tasks_of(tmp_path / "excel.csv").tokens.shape == tasks_of(path).tokens.shape
     with pytest.raises(InputError, match="task.vocabulary must be a whole number >= 257, got 100"):
         tasks_of(path, vocabulary=100)
     with pytest.raises(InputError, match="model=text_encoder takes tokens"):

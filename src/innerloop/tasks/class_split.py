@@ -11,6 +11,7 @@ import numpy as np
 
 from innerloop.config import InputError
 from innerloop.output import write_whole
+from innerloop.tasks.csv_files import read_rows
 from innerloop.tasks.prepared import place_for, places
 
 SPLITS = ("train", "val", "test")
@@ -32,13 +33,7 @@ def read_split(path: str) -> dict[str, str]:
     Classes with an empty split are in none. Raises InputError where it cannot be read, or a split has another name.
     """
     source = published(path) if is_published(path) else Path(path).expanduser()
-    try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"task.split={path} cannot be read ({error}); name a CSV file with the columns class and split") from error
-    rows = list(csv.DictReader(io.StringIO(text)))
-    if not rows or not {"class", "split"} <= rows[0].keys():
-        raise InputError(f"task.split={path} must have the columns class and split, and a row for each class")
+    rows = [row for _, row in read_rows(source, f"task.split={path}", ("class", "split"))]
     for row in rows:
         if row["split"] not in (*SPLITS, ""):
             raise InputError(f"task.split={path} has class '{row['class']}' in split '{row['split']}'; write train, val, test or nothing")

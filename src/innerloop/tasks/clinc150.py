@@ -5,8 +5,9 @@ from pathlib import Path
 
 from innerloop.config import InputError
 from innerloop.tasks.class_split import by_split
+from innerloop.tasks.csv_files import check_text
 from innerloop.tasks.download import download
-from innerloop.tasks.texts import Texts, check_text
+from innerloop.tasks.texts import Texts
 
 BASE_URL = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/"
 SHA256 = {

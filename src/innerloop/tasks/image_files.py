@@ -72,7 +72,16 @@ def decode(root: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
         raise
     except Exception as error:  # a damaged file makes zipfile, zlib and Pillow raise almost anything
         raise InputError(f"{name} in {root} cannot be read as an image; replace it or delete it") from error
-    return image
+    if image.mode in ("I", "F"):
+        raise InputError(f"{name} in {root} has 32 bits a pixel, of no known range; save it with 8 or 16")
+    return eight_bits(image)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """What Pillow would else cut off at 255, or warn of."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
 
 
 def read_arrays(path: Path) -> ImageSource:

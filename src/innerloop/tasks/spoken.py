@@ -1,8 +1,8 @@
 """Few-shot classification of recorded words."""
 
-import csv
 import io
 import warnings
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split
 from innerloop.tasks.class_tasks import ClassTasks
+from innerloop.tasks.csv_files import read_rows
 
 WINDOW, STEP = 0.032, 0.016  # seconds of a spectrum, and from one to the next
 QUIET = 1e-6  # added to a power before its logarithm: 60 dB below the loudest that a recording can hold
@@ -51,9 +52,9 @@ class Spoken(ClassTasks):
             raise InputError(f"task.root={root} is not there; it must be a folder or a zip of .wav files")
         with opened(path, "task.root must be a folder or a zip of .wav files") as (names, read):
             self.recordings = listed(path, table, names) if table else named(path, names)
-            waves = np.stack([read_wav(f"{r.file} in {path}", read(r.file), rate, round(seconds * rate)) for r in self.recordings])
+            waves = (read_wav(f"{r.file} in {path}", read(r.file), rate, round(seconds * rate)) for r in self.recordings)
+            self.inputs = np.stack([log_mel(torch.from_numpy(wave), rate, mels).numpy() for wave in waves])
         self.unseen = unseen
-        self.inputs = log_mels(torch.from_numpy(waves), rate, mels).numpy()
         self.input_shape = self.inputs.shape[1:]
         there = sorted({r.speaker if unseen == "speaker" else r.word for r in self.recordings})
         self.members = by_split({str(name): part for part, names in split.items() for name in names}, there, path)
@@ -78,17 +79,10 @@ def named(root: Path, names: list[str]) -> list[Recording]:
 
 def listed(root: Path, table: str, names: list[str]) -> list[Recording]:
     """What a CSV file says of the files in `root`; others there are passed over."""
-    try:
-        rows = list(csv.DictReader(io.StringIO(Path(table).expanduser().read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"task.table={table} cannot be read ({error}); name a CSV file with the columns file, class and speaker"
-        ) from error
-    if not rows or not {"file", "class", "speaker"} <= rows[0].keys():
-        raise InputError(f"task.table={table} must have the columns file, class and speaker, and a row for each recording")
-    files = [row["file"] for row in rows]
+    rows = [row for _, row in read_rows(Path(table).expanduser(), f"task.table={table}", ("file", "class", "speaker"))]
+    files, there = [row["file"] for row in rows], set(names)
     for file in files:
-        if file not in set(names):
+        if file not in there:
             raise InputError(f"task.table={table} names {file}, which is not in {root}; mend the name or delete the row")
     if len(set(files)) < len(files):
         twice = next(file for i, file in enumerate(files) if file in files[:i])
@@ -109,6 +103,8 @@ def read_wav(name: str, content: bytes, rate: int, samples: int) -> np.ndarray:
     if not len(wave):
         raise InputError(f"{name} is of zero length; leave it out")
     wave = in_unit_range(wave.reshape(len(wave), -1)[:samples]).mean(1)
+    if not np.isfinite(wave).all():
+        raise InputError(f"{name} has samples that are no numbers; replace it or leave it out")
     return np.pad(wave, (0, samples - len(wave))).astype(np.float32)
 
 
@@ -119,16 +115,16 @@ def in_unit_range(wave: np.ndarray) -> np.ndarray:
     return wave / -float(np.iinfo(wave.dtype).min) if wave.dtype.kind == "i" else wave
 
 
-def log_mels(waves: Tensor, rate: int, mels: int) -> Tensor:
-    """(n, samples) -> (n, 1, mels, frames), each of mean 0 and deviation 1; high pitches first, which is up in a picture."""
+def log_mel(wave: Tensor, rate: int, mels: int) -> Tensor:
+    """(samples,) -> (1, mels, frames), of mean 0 and deviation 1; high pitches first, which is up in a picture."""
     length = round(WINDOW * rate)
-    spectra = torch.stft(waves, length, round(STEP * rate), window=torch.hann_window(length), return_complex=True, pad_mode="constant")
-    powers = torch.einsum("mf,nft->nmt", mel_filters(rate, length, mels), spectra.abs().square())
-    logs = (powers + QUIET).log().flip(1)
-    mean, deviation = logs.mean((1, 2), keepdim=True), logs.std((1, 2), keepdim=True)
-    return ((logs - mean) / (deviation + 1e-6)).unsqueeze(1)
+    spectrum = torch.stft(wave, length, round(STEP * rate), window=torch.hann_window(length), return_complex=True, pad_mode="constant")
+    powers = mel_filters(rate, length, mels) @ spectrum.abs().square()
+    logs = (powers + QUIET).log().flip(0)
+    return ((logs - logs.mean()) / (logs.std() + 1e-6)).unsqueeze(0)
 
 
+@cache
 def mel_filters(rate: int, length: int, mels: int) -> Tensor:
     """Triangles of equal width on the mel scale, 2595 log10(1 + f / 700) (O'Shaughnessy 1987; as HTK): (mels, length // 2 + 1)."""
     frequencies = np.linspace(0, rate / 2, length // 2 + 1)

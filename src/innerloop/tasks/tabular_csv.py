@@ -1,6 +1,5 @@
 """Small classification problems from a CSV file."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.class_tasks import ClassTasks
+from innerloop.tasks.csv_files import check_text, read_rows
 
 
 class TabularCsv(ClassTasks):
@@ -48,21 +48,20 @@ class TabularCsv(ClassTasks):
 
 def read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     """The problem, the class and the features (n, features) of each row."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a CSV file in UTF-8 ({error}); save it as one") from error
-    if not lines or not {"task", "class"} < lines[0].keys():
-        raise InputError(f"{path} must have the columns task, class and one for each feature, and a line for each example")
-    features = [name for name in lines[0] if name not in ("task", "class")]
-    rows = np.array([[number(path, i, name, line[name]) for name in features] for i, line in enumerate(lines, 2)])
-    return [line["task"] for line in lines], [line["class"] for line in lines], rows
+    lines = read_rows(path, str(path), ("task", "class"), more=("one for each feature",))
+    features = [name for name in lines[0][1] if name not in ("task", "class")]
+    if not features:
+        raise InputError(f"{path} has no columns but task and class; it needs one for each feature")
+    rows = np.array([[number(path, line, name, row[name]) for name in features] for line, row in lines])
+    problems, labels = (
+        [check_text(row[column], f"the {column} in line {line} of {path}") for line, row in lines] for column in ("task", "class")
+    )
+    return problems, labels, rows
 
 
-def number(path: Path, line: int, column: str, text: str | None) -> float:
+def number(path: Path, line: int, column: str, text: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

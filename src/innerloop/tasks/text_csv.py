@@ -1,11 +1,11 @@
 """Few-shot classification of the texts in a CSV file."""
 
-import csv
 from pathlib import Path
 
 from innerloop.config import InputError, check_count
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
-from innerloop.tasks.texts import Texts, check_text
+from innerloop.tasks.csv_files import check_text, read_rows
+from innerloop.tasks.texts import Texts
 
 
 class TextCsv(Texts):
@@ -32,14 +32,7 @@ class TextCsv(Texts):
 
 def read_texts(path: Path) -> list[tuple[str, str]]:
     """Each text with its class."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a CSV file in UTF-8 ({error}); save it as one") from error
-    if not rows or not {"text", "class"} <= rows[0].keys():
-        raise InputError(f"{path} must have the columns text and class, and a row for each text")
     return [
-        (check_text(row["text"], f"row {i} of {path}"), check_text(row["class"], f"the class in row {i} of {path}"))
-        for i, row in enumerate(rows, 1)
+        (check_text(row["text"], f"line {line} of {path}"), check_text(row["class"], f"the class in line {line} of {path}"))
+        for line, row in read_rows(path, str(path), ("text", "class"))
     ]

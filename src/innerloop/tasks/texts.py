@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from innerloop.config import InputError, check_count
+from innerloop.config import check_count
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
@@ -70,10 +70,3 @@ def trained_tokenizer(texts: Sequence[str], vocabulary: int, length: int) -> Tok
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(pad_id=PADDING, pad_token="[PAD]", length=length)
     return tokenizer
-
-
-def check_text(text: str | None, where: str) -> str:
-    """The text, less the space around it. Raises InputError where nothing is left."""
-    if not (text or "").strip():
-        raise InputError(f"{where} has no text; fill it in or delete it")
-    return str(text).strip()

@@ -1,0 +1,41 @@
+"""Tables that users bring."""
+
+import csv
+import io
+from collections.abc import Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from innerloop.config import InputError
+
+
+def read_rows(source: Path | Traversable, name: str, columns: Sequence[str], more: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file in UTF-8 by the names in its first line, each with its line (its last one, where a cell has several).
+
+    name: what errors call it. columns: that it must have. more: others, in words. Raises InputError where the file cannot be read,
+    lacks a column, has no row, or a row has fewer or more cells than the first line.
+    """
+    *others, last = [*columns, *more]
+    wanted = f"the columns {', '.join(others)} and {last}, and a row for each example"
+    try:
+        text = source.read_text(encoding="utf-8-sig")  # Excel begins its files with a mark
+        reader = csv.DictReader(io.StringIO(text), restkey="", restval=None, strict=True)
+        rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{name} cannot be read as a CSV file in UTF-8 ({error}); it must have {wanted}") from error
+    header = list(reader.fieldnames or [])
+    if not rows or not {*columns} <= {*header}:
+        raise InputError(f"{name} must have {wanted}")
+    for line, row in rows:
+        if "" in row or None in row.values():
+            raise InputError(
+                f"line {line} of {name} has {'more' if '' in row else 'fewer'} cells than its first line; put text with commas into quotes"
+            )
+    return rows
+
+
+def check_text(text: str, where: str) -> str:
+    """The text, less the space around it. Raises InputError where nothing is left."""
+    if not text.strip():
+        raise InputError(f"{where} has no text; fill it in or delete it")
+    return text.strip()
