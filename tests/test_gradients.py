@@ -7,9 +7,10 @@ from torch.func import functional_call
 
 from innerloop import engine as engines
 from innerloop.algorithms.anil import ANIL
+from innerloop.algorithms.boil import BOIL
 from innerloop.algorithms.fomaml import FOMAML
 from innerloop.algorithms.joint import Joint
-from innerloop.algorithms.learn2learn import learn2learn_class
+from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.protonet import ProtoNet
@@ -37,6 +38,30 @@ CASES = {
     ),
     "reptile adam": (Reptile, {"adaptation_steps": 3, "inner_optimizer": "adam", "inner_batch_size": 4, "eval_inner_batch_size": None}),
 }
+PARTS = {  # the adapted and the learned weights of the cases above; here and in these, by the beginnings of their names
+    "anil 3 steps": ("head.", ""),
+    "boil 2 steps": ("body.", ""),
+    "maml some adapted, others learned": ("head.", "body."),
+    "maml all adapted, some learned": ("", "head."),
+    "maml some adapted and learned": ("body.", "body."),
+    "fomaml some learned": ("body.", "head."),
+    "metasgd of frozen weights": ("body.", "head."),
+    "reptile of some": ("head.", "head."),
+}
+CASES |= {
+    "boil 2 steps": (BOIL, {"adaptation_steps": 2, "first_order": False}),
+    "maml some adapted, others learned": (
+        MAML,
+        {"adaptation_steps": 2, "first_order": False, "adapted": "head.*", "meta_learned": "body.*"},
+    ),
+    "maml all adapted, some learned": (MAML, {"adaptation_steps": 2, "first_order": False, "meta_learned": ["head.w*", "*d.bias"]}),
+    "maml some adapted and learned": (MAML, {"adaptation_steps": 2, "first_order": True, "adapted": "body.*", "meta_learned": "body.*"}),
+    "fomaml some learned": (FOMAML, {"adaptation_steps": 2, "adapted": ["body.*"], "meta_learned": "head.*"}),
+    "metasgd of frozen weights": (MetaSGD, {"adaptation_steps": 2, "first_order": False, "adapted": "body.*", "meta_learned": "head.*"}),
+    "reptile of some": (Reptile, CASES["reptile adam"][1] | {"adapted": "head.*"}),
+}
+WHOLE = [case for case in CASES if case == "anil 3 steps" or case not in PARTS]  # what learn2learn has learners for
+EVERY = [(case, engine) for case in CASES for engine in ("vmap", "loop", "learn2learn") if engine != "learn2learn" or case in WHOLE]
 MODELS = ("mlp", "conv4_max", "conv4_stride")
 
 
@@ -51,15 +76,25 @@ def build(case, kind, engine):
 def outer_gradients(algorithm, episodes):
     losses, predictions = algorithm(episodes)
     losses.mean().backward()
-    return {name: parameter.grad for name, parameter in algorithm.named_parameters()}, losses.detach(), predictions.detach()
+    return (
+        {name: parameter.grad for name, parameter in algorithm.named_parameters() if parameter.grad is not None},
+        losses.detach(),
+        predictions.detach(),
+    )
 
 
 def oracle(case, kind):
     """The definition, task by task with torch.autograd.grad and nothing of ours but the model and the minibatches' positions."""
     algorithm, episodes = build(case, kind, "loop")
-    model, parameters = algorithm.model, dict(algorithm.named_parameters())
+    adapted, learned = PARTS.get(case, ("", ""))
+    model = algorithm.model.requires_grad_()
+    parameters = {
+        name: parameter
+        for name, parameter in algorithm.named_parameters()
+        if name.removeprefix("model.").startswith((learned, "step_sizes"))
+    }
     slow = dict(model.named_parameters())
-    fast_names = [name for name in slow if not isinstance(algorithm, ANIL) or name.startswith("head.")]
+    fast_names = [name for name in slow if name.startswith(adapted)]
     first_order = isinstance(algorithm, Reptile) or algorithm.first_order
     total = 0
     for t in range(3):
@@ -77,7 +112,7 @@ def oracle(case, kind):
                     gradient = gradient / ((squares[name] / (1 - 0.999**step)).sqrt() + 1e-8)
                 weights[name] = weights[name] - rate * gradient
         if isinstance(algorithm, Reptile):
-            total = total + sum((slow[name] - weights[name].detach()).square().sum() / 2 for name in slow)
+            total = total + sum((slow[name] - weights[name].detach()).square().sum() / 2 for name in fast_names)
         else:
             query_x, query_y = episodes.query
             total = total + nn.functional.cross_entropy(functional_call(model, weights, (query_x[t],)), query_y[t])
@@ -93,8 +128,7 @@ def inner_batches(algorithm, episodes):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("engine", ["vmap", "loop", "learn2learn"])
+@pytest.mark.parametrize(("case", "engine"), EVERY)
 def test_outer_gradient_equals_oracle(case, kind, engine):
     gradients, _, _ = outer_gradients(*build(case, kind, engine))
     expected = oracle(case, kind)
@@ -104,18 +138,33 @@ def test_outer_gradient_equals_oracle(case, kind, engine):
         torch.testing.assert_close(gradient, expected[name], atol=TOLERANCE, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case not in WHOLE])
+def test_learn2learn_refuses_parts(case):
+    with pytest.raises(InputError, match="engine=learn2learn"):
+        check_all_weights(build(case, "mlp", "learn2learn")[0])
+
+
+def test_patterns_that_fit_nothing_are_named():
+    model, _ = make_model("mlp")
+    with pytest.raises(InputError, match=r"algo.adapted=\*.lora_\* fits no weight of MLP, which has such as body.1.weight, .*; name some"):
+        MAML(model, CLASSIFICATION, engines.vmap, INNER_LR, 1, first_order=False, adapted=["head.*", "*.lora_*"])
+    with pytest.raises(InputError, match="algo.meta_learned=prompt fits no weight of MLP"):
+        MAML(model, CLASSIFICATION, engines.vmap, INNER_LR, 1, first_order=False, meta_learned="prompt")
+
+
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("case", CASES)
 def test_engines_give_equal_losses_predictions_and_evaluation(case, kind):
     results = {}
-    for engine in ("vmap", "loop", "learn2learn"):
+    engine_names = [engine for one, engine in EVERY if one == case]
+    for engine in engine_names:
         algorithm, episodes = build(case, kind, engine)
         _, losses, predictions = outer_gradients(algorithm, episodes)
         with torch.no_grad():
             trajectory = [algorithm.predict(adapted, episodes.query.x) for adapted in algorithm.trajectory(episodes.support, 3)]
         assert len(trajectory) == 4
         results[engine] = [losses, predictions, *trajectory]
-    for engine in ("loop", "learn2learn"):
+    for engine in engine_names[1:]:
         for ours, theirs in zip(results["vmap"], results[engine], strict=True):
             torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
 
@@ -231,8 +280,7 @@ def test_anil_moves_the_head_alone():
     assert set(algorithm.adapt(episodes.support)) == {"head.weight", "head.bias"}
 
 
-@pytest.mark.parametrize("engine", ["vmap", "loop", "learn2learn"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "engine"), EVERY)
 def test_evaluation_keeps_no_graph(case, engine):
     algorithm, episodes = build(case, "mlp", engine)
     with torch.no_grad():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from innerloop.checkpoint import read
-from innerloop.experiment import run
+from innerloop.config import InputError
+from innerloop.experiment import load_run, run
 from innerloop.rescore import rescore
 from tests.conftest import ROOT, TINY, compose_run
 from tests.test_command_line import call
@@ -43,6 +44,27 @@ def test_the_best_checkpoint_on_validation_is_the_one_tested(tmp_path):
     assert len(losses) == 20 and best != 20
     assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best
     assert rescore(tmp_path, [])[0]["curve"] == results["curve"]
+
+
+def test_what_is_not_learned_is_frozen_and_not_saved(tmp_path, caplog):
+    """Neither gradients nor optimizer state nor bytes of a checkpoint; it goes on from there, but not on another base."""
+    caplog.set_level("INFO")
+    part = ["algo.adapted=head.*", "algo.meta_learned=[head.*,body.1.bias]", *TINY]
+    results = run(compose_run(*part, "outer_steps=10", "val_every=5"), tmp_path / "run")
+    assert "weights: 1,761 in all, 81 meta-learned, 41 adapted" in caplog.text
+    last = read(tmp_path / "run" / "checkpoints" / "step-00000010.ckpt")
+    learned = {f"algorithm.model.{name}" for name in ("head.weight", "head.bias", "body.1.bias")}
+    assert set(last["state_dict"]) == learned and len(last["optimizer_states"][0]["state"]) == 3
+    assert load_run(tmp_path / "run").learner.algorithm.model.body[1].bias.std() > 0
+    assert rescore(tmp_path / "run", [])[0]["value"] == results["value"]
+    run(compose_run(*part, "outer_steps=5", "val_every=5"), tmp_path / "two")
+    further = run(compose_run(*part, "outer_steps=10", "val_every=5", "resume=force"), tmp_path / "two")
+    assert further["value"] == results["value"]
+    (tmp_path / "two" / "results.json").unlink()
+    with pytest.raises(
+        InputError, match="trained with another frozen algorithm.model.body.1.weight; take the model, the patterns and the seed"
+    ):
+        run(compose_run(*part, "outer_steps=15", "val_every=5", "resume=force", "seed=1"), tmp_path / "two")
 
 
 def test_transductive_false_changes_what_a_batch_norm_net_scores_and_is_recorded(tmp_path):

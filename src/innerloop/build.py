@@ -107,12 +107,14 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
     model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs)
     node = cfg.algo
     if engine is engines.learn2learn:
-        from innerloop.algorithms.learn2learn import learn2learn_class  # takes seconds, prints a notice
+        from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice
 
         target = learn2learn_class(algorithm_class(cfg))
         node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
     known = {name: getattr(tasks, name) for name in algorithm_class(cfg).of_tasks}
     algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)
+    if engine is engines.learn2learn:
+        check_all_weights(algorithm)
     if tasks.train_ways != tasks.ways and not algorithm.any_ways:
         raise InputError(
             f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {node._target_.rsplit('.', 1)[-1]} has one "

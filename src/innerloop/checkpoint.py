@@ -125,7 +125,7 @@ class Checkpoints(Checkpoint):
 def take_new_rates(trainer: Trainer, learner: Any) -> None:
     """After resume=force: what a checkpoint holds of the outer optimizer is its moments, but also its old settings, and the schedule's."""
     (optimizer,), (schedule,) = trainer.optimizers, trainer.lr_scheduler_configs
-    new = learner.optimizer(params=learner.algorithm.parameters())
+    new = learner.optimizer(params=learner.algorithm.trained())
     for group, wanted in zip(optimizer.param_groups, new.param_groups, strict=True):
         group.update({key: value for key, value in wanted.items() if key != "params"}, initial_lr=wanted["lr"])
     schedule.scheduler = scheduler = learner.scheduler(optimizer=optimizer)

@@ -3,7 +3,6 @@
 import errno
 import logging
 import time
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +80,7 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
         earlier = content["innerloop"]["seconds"]
         rank_zero_only(log.info)(f"going on after outer step {content['global_step']}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
+    rank_zero_only(log.info)("weights: " + ", ".join(f"{count:,} {what}" for what, count in run.learner.algorithm.counts().items()))
     trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
     seconds = earlier + time.perf_counter() - started
     if checkpoints := checkpoints_of(trainer):
@@ -121,11 +121,13 @@ def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> No
 
     Raises InputError when the file is missing, damaged or of another architecture.
     """
-    state = read(path)["state_dict"]
+    content = read(path)
+    learner.add_frozen(content)
+    state = content["state_dict"]
     if to_score:
         own = learner.state_dict()
         for name in own:
-            if any(fnmatch(name, f"algorithm.{pattern}") for pattern in learner.algorithm.training_only):
+            if learner.algorithm.only_trains(name.removeprefix("algorithm.")):
                 state[name] = own[name]
     try:
         if learner.device_mesh is None:

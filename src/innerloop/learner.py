@@ -1,6 +1,7 @@
 """The LightningModule of the outer loop."""
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,9 +52,27 @@ class MetaLearner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["obstacle"] = self.shares.obstacle
+        if self.device_mesh is None:
+            checkpoint["frozen"] = {name: sum_of(checkpoint["state_dict"].pop(name)) for name in self._frozen()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.add_frozen(checkpoint)
         self.shares.obstacle = checkpoint["obstacle"]  # or the first meta-batch would be taken on one thread again, and round differently
+
+    def add_frozen(self, checkpoint: dict[str, Any]) -> None:
+        """Checkpoints hold what was learned; what was not is this model's own. Raises InputError where it was another's."""
+        if self.device_mesh is not None or "frozen" not in checkpoint:
+            return
+        frozen = self._frozen()
+        for name, weight in frozen.items():
+            if not self.algorithm.only_trains(name.removeprefix("algorithm.")) and checkpoint["frozen"].get(name) != sum_of(weight):
+                raise InputError(
+                    f"the checkpoint was trained with another frozen {name}; take the model, the patterns and the seed as they were"
+                )
+        checkpoint["state_dict"] |= frozen
+
+    def _frozen(self) -> dict[str, Tensor]:
+        return {f"algorithm.{name}": p.detach() for name, p in self.algorithm.named_parameters() if not p.requires_grad}
 
     def configure_model(self) -> None:
         """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError where `engine` does not go with it."""
@@ -65,7 +84,7 @@ class MetaLearner(LightningModule):
         fully_shard(self.algorithm, mesh=self.device_mesh)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(params=self.algorithm.parameters())
+        optimizer = self.optimizer(params=self.algorithm.trained())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer=optimizer), "interval": "step"}}
 
     def training_step(self, episodes: Episode, batch_index: int) -> Tensor | None:
@@ -154,6 +173,11 @@ class MetaLearner(LightningModule):
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
         self._log_step(self.global_step - (split == "val"))
         return curve
+
+
+def sum_of(tensor: Tensor) -> int:
+    """Of its bytes."""
+    return zlib.crc32(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,11 @@
 """Almost no inner loop."""
 
+from torch import nn
+
+from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
+from innerloop.engine import Engine
+from innerloop.objective import Objective
 
 
 class ANIL(MAML):
@@ -9,4 +14,8 @@ class ANIL(MAML):
     head <- head - inner_lr * grad_head L_support(body, head); the outer loop trains body and head through these steps.
     """
 
-    adapted = "head.*"
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
+        checkpoint_inner: bool = False, adapted: Patterns = "head.*", meta_learned: Patterns = "*",
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned)

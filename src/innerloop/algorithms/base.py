@@ -15,6 +15,7 @@ from innerloop.episode import Episode, Examples
 from innerloop.objective import Objective
 
 Adapted = TypeVar("Adapted")
+Patterns = str | list[str]
 
 
 class Algorithm(nn.Module, ABC, Generic[Adapted]):
@@ -38,6 +39,19 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     def trained(self) -> list[nn.Parameter]:
         """The parameters that the outer loop trains; those without requires_grad stay as they are."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def only_trains(self, name: str) -> bool:
+        """Whether evaluation does without the parameter of that name."""
+        return any(fnmatch(name, pattern) for pattern in self.training_only)
+
+    def counts(self) -> dict[str, int]:
+        """How many numbers there are, the outer loop trains, and each task has of its own."""
+        sizes = [sum(p.numel() for p in parameters) for parameters in (self.parameters(), self.trained(), self.slow_weights().values())]
+        return dict(zip(("in all", "meta-learned", "adapted"), sizes, strict=True))
+
+    def slow_weights(self) -> dict[str, nn.Parameter]:
+        """The initialisation of the fast weights, by name; none where there is no inner loop over weights."""
+        return {}
 
     @abstractmethod
     def adapt(self, support: Examples) -> Adapted:
@@ -64,26 +78,42 @@ def class_head(model: nn.Module, classes: int) -> nn.Linear:
     return nn.Linear(model.head.in_features, classes)  # type: ignore[union-attr, arg-type]
 
 
+def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
+    """The names of the model's weights that a pattern fits. Raises InputError for a pattern that fits none."""
+    names = [name for name, _ in model.named_parameters()]
+    found: list[str] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        fitting = [name for name in names if fnmatch(name, pattern)]
+        if not fitting:
+            some = ", ".join(names[:3] + names[-2:] if len(names) > 5 else names)
+            raise InputError(f"{setting}={pattern} fits no weight of {type(model).__name__}, which has such as {some}; name some of them")
+        found += fitting
+    return found
+
+
 class GradientBased(Algorithm[Weights]):
     """Adapts by gradient steps on the support loss. The fast weights are stacked: name -> (tasks, *shape).
 
-    adapted: pattern of the weights that are fast ("*", "head.*"); the others stay as the outer loop left them.
+    adapted: pattern, or patterns, of the model's weights that the inner loop changes: "*", "head.*", "*.lora_*". meta_learned: of those
+    that the outer loop trains. The two may overlap or not; what is in neither is frozen, and costs no gradient and no optimizer state.
     """
 
-    adapted = "*"
     checkpoint_inner = False
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
+        adapted: Patterns = "*", meta_learned: Patterns = "*",
+    ) -> None:  # fmt: skip
         super().__init__(model, objective, engine)
         check_positive("algo.inner_lr", inner_lr)
         check_count("algo.adaptation_steps", adaptation_steps, least=0)
         self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
-        if not self.slow_weights():
-            raise InputError(f"{type(self).__name__} adapts the weights '{self.adapted}', and {type(model).__name__} has none of that name")
+        self._adapted = set(matching("algo.adapted", adapted, model))
+        for name in {name for name, _ in model.named_parameters()} - set(matching("algo.meta_learned", meta_learned, model)):
+            model.get_parameter(name).requires_grad_(False)
 
     def slow_weights(self) -> dict[str, nn.Parameter]:
-        """The initialisation of the fast weights, by name."""
-        return {name: weight for name, weight in self.model.named_parameters() if fnmatch(name, self.adapted)}
+        return {name: weight for name, weight in self.model.named_parameters() if name in self._adapted}
 
     def initial_weights(self, tasks: int) -> Weights:
         """The same initialisation for every task."""
@@ -92,11 +122,12 @@ class GradientBased(Algorithm[Weights]):
     def support_gradients(self, weights: Weights, support: Examples, create_graph: bool) -> Weights:
         """Each task's own gradient. Tasks are independent, so one backward of the summed loss gives them all.
 
-        Where gradients are disabled (evaluation) it cuts the fast weights off their past, so that no graph outlives a step.
+        Where gradients are disabled (evaluation) it cuts the fast weights off their past, so that no graph outlives a step. Those that
+        are not meta-learned have no past at their first step.
         """
         outer_gradients = torch.is_grad_enabled()
-        if not outer_gradients:
-            weights = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        cut_off = {name for name, weight in weights.items() if not outer_gradients or not weight.requires_grad}
+        weights = {name: weight.detach().requires_grad_() if name in cut_off else weight for name, weight in weights.items()}
         with torch.enable_grad():
             loss = self.objective.loss(self.engine(self.model, weights, support.x), support.y).sum()
             gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph and outer_gradients)

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
 from innerloop.engine import Engine
 from innerloop.objective import Objective
@@ -14,5 +15,8 @@ class FOMAML(MAML):
     No second derivatives: less memory and time, and a biased outer gradient.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int) -> None:
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order=True)
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
+        adapted: Patterns = "*", meta_learned: Patterns = "*",
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, True, adapted=adapted, meta_learned=meta_learned)

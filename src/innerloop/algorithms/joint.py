@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import class_head
+from innerloop.algorithms.base import Patterns, class_head
 from innerloop.algorithms.maml import MAML
 from innerloop.engine import Engine
 from innerloop.episode import Episode
@@ -23,8 +23,11 @@ class Joint(MAML):
     of_tasks = ("train_classes",)
     any_ways = True
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float) -> None:
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True)
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float,
+        adapted: Patterns = "*", meta_learned: Patterns = "*",
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, inner_lr, 0, first_order=True, adapted=adapted, meta_learned=meta_learned)
         self.classifier = class_head(model, train_classes) if train_classes else None
         if train_classes:
             self.training_only = ("classifier.*", "model.head.*")

@@ -106,6 +106,14 @@ class Learn2LearnReptile(Reptile):
         return {name: torch.stack([p[name].detach() for p in parameters]) for name in parameters[0]}
 
 
+def check_all_weights(algorithm: Any) -> None:
+    """Raises InputError where some weights are not to be adapted or learned: learn2learn's learners clone whole modules."""
+    names = {name for name, weight in algorithm.model.named_parameters() if weight.requires_grad}
+    adapted = {name for name in names if name.startswith("head.")} if isinstance(algorithm, ANIL) else names
+    if adapted != set(algorithm.slow_weights()) or len(names) < len(list(algorithm.model.parameters())):
+        raise InputError("engine=learn2learn has no part for algo.adapted and algo.meta_learned; use engine=vmap or engine=loop")
+
+
 LEARNERS: dict[type[Algorithm], type[Algorithm]] = {
     MAML: Learn2LearnMAML,
     FOMAML: Learn2LearnFOMAML,

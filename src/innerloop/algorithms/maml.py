@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from innerloop.algorithms.base import GradientBased
+from innerloop.algorithms.base import GradientBased, Patterns
 from innerloop.config import check_flag
 from innerloop.engine import Engine, Weights
 from innerloop.episode import Examples
@@ -16,14 +16,15 @@ class MAML(GradientBased):
     Outer loop, on the query sets:              slow <- slow - outer_lr * grad_slow mean L_query(fast(slow))
 
     The outer gradient runs through the inner steps (second order). With first_order=True the inner gradient counts as a constant.
+    adapted, meta_learned: patterns of the weights, see GradientBased.
     checkpoint_inner: keep only the fast weights of each inner step in memory, and take the steps again for the outer gradient.
     """
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False,
+        checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned)
         check_flag("algo.first_order", first_order)
         check_flag("algo.checkpoint_inner", checkpoint_inner)
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner

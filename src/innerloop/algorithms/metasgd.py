@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from innerloop.algorithms.base import GradientBased
+from innerloop.algorithms.base import GradientBased, Patterns
 from innerloop.config import check_flag
 from innerloop.engine import Engine, Weights
 from innerloop.episode import Examples
@@ -14,14 +14,14 @@ class MetaSGD(GradientBased):
     """Meta-SGD (Li et al. 2017, arXiv 1707.09835): MAML that also learns a step size for every single weight, which may turn negative.
 
     fast <- fast - step_size * grad L_support(fast), elementwise; the outer loop trains slow weights and step sizes together.
-    inner_lr: where all step sizes start. checkpoint_inner: as in MAML.
+    inner_lr: where all step sizes start. checkpoint_inner, adapted, meta_learned: as in MAML.
     """
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False,
+        checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned)
         check_flag("algo.first_order", first_order)
         check_flag("algo.checkpoint_inner", checkpoint_inner)
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner

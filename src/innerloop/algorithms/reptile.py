@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import GradientBased
+from innerloop.algorithms.base import GradientBased, Patterns
 from innerloop.config import check_choice, check_count
 from innerloop.engine import Engine, Weights
 from innerloop.episode import Episode, Examples
@@ -26,14 +26,16 @@ class Reptile(GradientBased):
 
     inner_optimizer: "sgd", or "adam" with beta1 = 0 as in the authors' code (here its second moments start anew in each episode).
     inner_batch_size: support examples in one inner step, all of them if None; the examples are shuffled anew for each pass over them.
+    adapted: pattern of the weights that the inner loop changes, which are those that the outer loop moves; the others are frozen.
     eval_inner_batch_size: the same outside training, where support sets are often smaller.
     """
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
         inner_optimizer: Literal["sgd", "adam"], inner_batch_size: int | None, eval_inner_batch_size: int | None,
+        adapted: Patterns = "*",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned=adapted)
         check_choice("algo.inner_optimizer", inner_optimizer, ("sgd", "adam"))
         for name, size in (("inner_batch_size", inner_batch_size), ("eval_inner_batch_size", eval_inner_batch_size)):
             if size is not None:

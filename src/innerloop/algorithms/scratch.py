@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
 from innerloop.engine import Engine
 from innerloop.objective import Objective
@@ -13,5 +14,5 @@ class Scratch(MAML):
     baseline = True
     learns = False
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float) -> None:
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True)
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adapted: Patterns = "*") -> None:
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True, adapted=adapted)

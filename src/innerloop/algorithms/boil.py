@@ -1,0 +1,21 @@
+"""An inner loop for the features alone."""
+
+from torch import nn
+
+from innerloop.algorithms.base import Patterns
+from innerloop.algorithms.maml import MAML
+from innerloop.engine import Engine
+from innerloop.objective import Objective
+
+
+class BOIL(MAML):
+    """BOIL (Oh et al. 2021, arXiv 2008.08882): MAML that adapts all but the last layer, so that features have to change.
+
+    body <- body - inner_lr * grad_body L_support(body, head); the outer loop trains body and head through these steps.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
+        checkpoint_inner: bool = False, adapted: Patterns = "body.*", meta_learned: Patterns = "*",
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned)
