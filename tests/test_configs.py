@@ -21,11 +21,15 @@ from tests.tiny_data import image_files, picture, table, texts, wav_files, write
 PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 CHOICES += [f"algo=gallery/{path.stem}" for path in sorted((ROOT / "conf" / "algo" / "gallery").glob("*.yaml"))]
+NARROW = ["model.width=16", "model.heads=2", "model.layers=1", "task.length=8"]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],
     "algo=centroid": ["task=glyphs"],
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
+    **dict.fromkeys(("algo=in_context", "model=transformer"), ["task=grammars", *NARROW]),
+    "task=grammars": NARROW,
+    "model=hf": ["task=grammars", "task.length=8", "model.lora_rank=2"],
 }
 PRESETS = [f"task={name}" for name in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100", "cub", "caltech101")]
 SMALL = ["task.ways=2", "task.queries=2", "task.shots=1"]  # for data of few classes with few examples
@@ -42,6 +46,9 @@ def needs(choice, folder):
         return [f"task.root={write_tree(folder / 'images', image_files())}", *SMALL]
     if choice == "task=text_csv":
         return [f"task.path={write_csv(folder / 'texts.csv', texts())}", *SMALL]
+    if choice == "task=text_folder":
+        files = {f"author{i}/{name}.txt": b"To be, or not to be. " * 20 for i in range(10) for name in "ab"}
+        return [f"task.root={write_tree(folder / 'authors', files)}", *NARROW]
     if choice == "model=text_encoder":
         return ["task=text_csv", *needs("task=text_csv", folder)]
     if choice == "task=clinc150":

@@ -45,6 +45,16 @@ def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
     return summed.abs().sum(1) / y.shape[1]
 
 
+def token_cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of each task's tokens, in nats: logits (tasks, n, length, vocabulary), tokens (tasks, n, length) -> (tasks,)."""
+    return F.cross_entropy(predictions.flatten(0, -2), y.flatten(), reduction="none").view(len(y), -1).mean(-1)
+
+
+def perplexity(predictions: Tensor, y: Tensor) -> Tensor:
+    """The exponential of the above: among how many equally likely tokens each was found."""
+    return token_cross_entropy(predictions, y).exp()
+
+
 def mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of each task: both (tasks, n, outputs) -> (tasks,)."""
     return (predictions - y).square().mean((-2, -1))
@@ -67,4 +77,5 @@ class Objective:
 CLASSIFICATION = Objective(
     "accuracy", cross_entropy, accuracy, False, {"macro_f1": macro_f1, "recall": macro_recall, "calibration_error": calibration_error}
 )
+LANGUAGE = Objective("perplexity", token_cross_entropy, perplexity, True)
 REGRESSION = Objective("mse", mean_squared_error, mean_squared_error, True)

@@ -130,7 +130,9 @@ class GradientBased(Algorithm[Weights]):
         weights = {name: weight.detach().requires_grad_() if name in cut_off else weight for name, weight in weights.items()}
         with torch.enable_grad():
             loss = self.objective.loss(self.engine(self.model, weights, support.x), support.y).sum()
-            gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph and outer_gradients)
+            gradients = torch.autograd.grad(  # zero for what the model does not use
+                loss, list(weights.values()), create_graph=create_graph and outer_gradients, allow_unused=True, materialize_grads=True
+            )
         return dict(zip(weights, gradients, strict=True))
 
     def step(self, weights: Weights, support: Examples) -> Weights:

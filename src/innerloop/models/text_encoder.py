@@ -6,45 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.config import InputError, check_count
-
-
-def adding_nothing(layer: nn.Linear) -> nn.Linear:
-    """The layer with weights of zero, to begin with."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-class Attention(nn.Module):
-    """Multi-head attention of each token to all that are not padding: x (n, length, width), seen (n, length) -> (n, length, width).
-
-    Written out, since torch's fused kernels have no second derivative.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.mix, self.out = nn.Linear(width, 3 * width), adding_nothing(nn.Linear(width, width))
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        n, length, width = x.shape
-        query, key, value = self.mix(x).view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(-1, -2) / (width // self.heads) ** 0.5
-        weights = scores.masked_fill(~seen[:, None, None, :], -1e9).softmax(-1)  # not -inf: a text of padding alone would be NaN
-        return self.out((weights @ value).transpose(1, 2).reshape(n, length, width))
-
-
-class Block(nn.Module):
-    """Attention, then two linear layers, each added to what it was given and normalised before (Xiong et al. 2020, arXiv 2002.04745)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.attention, self.before_attention, self.before_layers = Attention(width, heads), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), adding_nothing(nn.Linear(4 * width, width)))
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        x = x + self.attention(self.before_attention(x), seen)
-        return x + self.layers(self.before_layers(x))
+from innerloop.models.attention import Block
 
 
 class Encoder(nn.Module):
@@ -65,7 +27,7 @@ class Encoder(nn.Module):
         seen = x != 0
         y = self.tokens(x) + self.places
         for block in self.blocks:
-            y = block(y, seen)
+            y = block(y, seen[:, None, None, :])
         weights = self.importance(x).masked_fill(~seen.unsqueeze(-1), -1e9).softmax(1)
         return self.norm((weights * y).sum(1))
 

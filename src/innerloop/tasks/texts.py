@@ -59,14 +59,23 @@ class BagOfTokens(nn.Module):
 
 
 def trained_tokenizer(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """Byte-pair encoding of lower-cased texts, which it cuts and fills up to `length` tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=["[PAD]"], initial_alphabet=sorted(alphabet), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    """Of lower-cased texts, which it cuts and fills up to `length` tokens."""
+    tokenizer = byte_pairs(texts, vocabulary, normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]), ["[PAD]"])
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(pad_id=PADDING, pad_token="[PAD]", length=length)
+    return tokenizer
+
+
+def byte_pairs(
+    texts: Sequence[str], vocabulary: int, normalizer: normalizers.Normalizer | None = None, special: Sequence[str] = ()
+) -> Tokenizer:
+    """Byte-pair encoding, found in the texts."""
+    tokenizer = Tokenizer(models.BPE())
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
