@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import peft
 import pytest
 import torch
 from torch.func import functional_call
@@ -21,6 +22,7 @@ from innerloop.objective import CLASSIFICATION, LANGUAGE, perplexity, token_cros
 from innerloop.tasks.grammars import START, STOP, VOCABULARY, Grammars, Language
 from innerloop.tasks.text_folder import TextFolder
 from tests.conftest import TINY, compose_run
+from tests.test_command_line import call
 from tests.tiny_data import write_csv, write_tree
 
 LENGTH, TOKENS = 6, 11
@@ -29,6 +31,11 @@ GPT2 |= {"bos_token_id": None, "eos_token_id": None}
 LLAMA = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 LLAMA |= {"bos_token_id": None, "eos_token_id": None}
 SMALL = ["task=grammars", "task.length=12", "model.width=16", "model.heads=2", "model.layers=1", *TINY]
+
+
+@pytest.fixture(autouse=True)
+def same_numbers():
+    torch.manual_seed(0)
 
 
 def transformer(lora_rank=0, prompt=0, base=None):
@@ -253,6 +260,27 @@ def test_a_saved_model_comes_from_its_folder(tmp_path):
     again = HuggingFace((LENGTH,), TOKENS, str(tmp_path), None, "causal", 0, None, 0)
     x = torch.randint(TOKENS, (2, LENGTH))
     torch.testing.assert_close(again.eval()(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("small", ["model.lora_rank=2", "model.prompt=3"])
+def test_peft_loads_what_is_exported(small, tmp_path):
+    """Into the base model, without a line of ours."""
+    pattern = "*lora_*" if "lora" in small else "*prompt*"
+    model = ["model=hf", "model.config={model_type:llama,hidden_size:16,intermediate_size:16,num_hidden_layers:1,num_attention_heads:2}"]
+    choices = ["task=grammars", "task.length=12", *model, small, f"algo.adapted={pattern}", f"algo.meta_learned={pattern}", *TINY]
+    run(compose_run(*choices), tmp_path / "run")
+    call("-m", "innerloop", "export", str(tmp_path / "run"), str(tmp_path / "adapter"))
+    ours = load_run(tmp_path / "run").learner.algorithm.model.eval()
+    other = load_run(tmp_path / "run").learner.algorithm.model.model
+    base = other.unload() if "lora" in small else other.get_base_model()
+    if hasattr(base, "peft_config"):
+        del base.peft_config
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    x = torch.randint(VOCABULARY, (2, 12))
+    torch.testing.assert_close(theirs(input_ids=x, use_cache=False).logits[:, -12:], ours(x))
+    assert sorted(path.name for path in (tmp_path / "adapter").glob("adapter_*")) == ["adapter_config.json", "adapter_model.safetensors"]
+    stdout, stderr = call("-m", "innerloop", "export", str(tmp_path / "run"), str(tmp_path / "adapter"), code=1)
+    assert stderr.startswith("Error: ") and "has files already; name an empty folder" in stderr
 
 
 def test_without_the_libraries_a_sentence_says_what_to_install(monkeypatch):

@@ -16,6 +16,9 @@ def main() -> None:
     freeze = verbs.add_parser("episodes", help="write the test episodes of a run into a file, for others to be scored on (episodes=FILE)")
     freeze.add_argument("run", type=Path, help="output directory of the run")
     freeze.add_argument("file", type=Path, help="to be written, NAME.npz")
+    export = verbs.add_parser("export", help="write the low-rank weights or the prompt of a language model as peft's own files")
+    export.add_argument("run", type=Path, help="output directory of the run")
+    export.add_argument("directory", type=Path, help="to be written, a new folder")
     meter = verbs.add_parser("leak", help="how much better a run is for looking at the other queries (batch norm)")
     meter.add_argument("run", type=Path, help="output directory of the run")
     meter.add_argument("overrides", nargs="*", help="as for eval; task.queries=3 test_episodes=200 is quicker")
@@ -37,6 +40,8 @@ def main() -> None:
             evaluate_run(arguments.run, arguments.overrides)
         elif arguments.verb == "episodes":
             freeze_episodes(arguments.run, arguments.file)
+        elif arguments.verb == "export":
+            export_weights(arguments.run, arguments.directory)
         elif arguments.verb == "leak":
             measure_leak(arguments.run, arguments.overrides)
         elif arguments.verb == "compare":
@@ -68,6 +73,14 @@ def freeze_episodes(run: Path, file: Path) -> None:
 
     episodes = build_run(load_config(run)).data.test_episodes
     print(f"episodes: {file}, checksum {write_episodes(file, episodes, len(episodes))}")
+
+
+def export_weights(run: Path, directory: Path) -> None:
+    """Writes them and says where."""
+    from innerloop.export import export_adapter  # loads torch and transformers
+
+    export_adapter(run, directory)
+    print(f"adapter: {directory}")
 
 
 def measure_leak(run: Path, overrides: list[str]) -> None:

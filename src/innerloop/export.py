@@ -1,0 +1,21 @@
+"""What was learned beside a language model, for those who know nothing of innerloop."""
+
+from pathlib import Path
+
+from innerloop.config import InputError
+from innerloop.experiment import load_run
+from innerloop.models.hf import HuggingFace
+
+
+def export_adapter(run: Path, directory: Path) -> None:
+    """Writes a run's low-rank weights or prompt as peft's own files (adapter_config.json, adapter_model.safetensors), which
+    peft.PeftModel.from_pretrained(base, directory) loads. Raises InputError where the run has none, or `directory` cannot be written."""
+    model = load_run(run).learner.algorithm.model
+    if not isinstance(model, HuggingFace) or not hasattr(model.model, "peft_config"):
+        raise InputError(f"{run} has no weights that peft could load; they are those of model=hf with model.lora_rank or model.prompt")
+    if directory.is_dir() and any(directory.iterdir()):
+        raise InputError(f"{directory} has files already; name an empty folder, or a new one")
+    try:
+        model.model.save_pretrained(str(directory))
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}; name another folder") from error
