@@ -8,7 +8,7 @@ import pytest
 from innerloop.config import InputError
 from innerloop.cross_domain import cross_domain, matrix
 from innerloop.experiment import run
-from innerloop.rescore import rescore
+from innerloop.rescore import evaluation_file, rescore
 from innerloop.tasks import mnist
 from innerloop.tasks.mnist import Mnist
 from tests.conftest import DATA, TINY, compose_run
@@ -81,3 +81,8 @@ def test_a_sweep_ends_with_the_matrix(tmp_path):
     stdout, stderr = call("train.py", "sweep=cross_domain", "task=mnist", *overrides)
     stdout = " ".join(stdout.split())  # a title is as wide as its table
     assert stderr == "" and "on other tasks: 3-way 1-shot, 4 test episodes" in stdout and "maml trained on mnist, seed 0" in stdout
+
+
+def test_long_conditions_have_files_of_their_own(tmp_path):
+    names = {evaluation_file(tmp_path, ["task.root=" + "x" * 200, f"task.shots={shots}"]).name for shots in (1, 2)}
+    assert len(names) == 2 and max(map(len, names)) < 200

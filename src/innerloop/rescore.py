@@ -1,5 +1,6 @@
 """Scoring a finished run again, as it was or under other conditions."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ def choice(group: str, text: str) -> DictConfig:
 
 def evaluation_file(run: Path, overrides: list[str]) -> Path:
     """Where a run's score under these conditions lies."""
-    return run / "evaluations" / (re.sub(r"[^\w.=,-]+", "_", " ".join(overrides) or "as_trained")[:150] + ".json")
+    name = " ".join(overrides) or "as_trained"
+    plain = re.sub(r"[^\w.=,-]+", "_", name)
+    if len(plain) > 150:  # file systems have a longest name; no two conditions must share one
+        plain = f"{plain[:140]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return run / "evaluations" / f"{plain}.json"
 
 
 def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
