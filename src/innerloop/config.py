@@ -77,6 +77,7 @@ class RunConfig:
     steps_at_once: int = 1  # outer steps inside one Lightning step; 10 halves the time of a small network. One device, no clipping
     num_workers: int = 0  # processes that draw episodes
     threads: int | None = 1  # over tasks, each with a share of the meta-batch; 1 is fastest for small nets, null takes all cores
+    estimate: bool = False  # say what an outer step takes of memory and operations, from its shapes, and stop
     resume: str = "auto"  # auto: an interrupted run goes on if its settings and code are the same; force: whatever they are
     output_dir: str | None = None  # set by experiment.run
 

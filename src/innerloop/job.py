@@ -15,7 +15,9 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, flag_override
 
+from innerloop.build import build_run
 from innerloop.config import InputError
+from innerloop.estimate import cost_table, estimate
 from innerloop.experiment import run
 from innerloop.gpus import claim_gpus
 from innerloop.launchers import gpus_here, number_of
@@ -39,6 +41,9 @@ def run_job(cfg: DictConfig) -> float | None:
     try:
         if sweeping and hydra.launcher._target_.endswith(BESIDE_OTHERS) and gpus_here(cfg.trainer.accelerator):
             claim_gpus(number_of(cfg.trainer.devices))
+        if cfg.estimate:
+            show(cost_table(estimate(build_run(cfg))))
+            return None
         with alone() if sweeping else contextlib.nullcontext():
             results = run(cfg, output_dir)
     except Pruned as end:
