@@ -47,8 +47,8 @@ def test_it_is_what_the_tensors_of_a_real_step_take(overrides):
 
 
 def test_operations_of_a_network_by_hand():
-    """Linear layers 1-40, 40-40, 40-1: forward 2 mnk, backward twice that, less the gradient of the inputs. Joint training takes support and
-    query examples at once, FOMAML one after the other."""
+    """Linear layers 1-40, 40-40, 40-1: forward 2 mnk, backward twice that, less the gradient of the inputs. Joint training takes support
+    and query examples at once, FOMAML one after the other."""
     flops = {algo: estimate(build_run(compose_run(f"algo={algo}", "meta_batch_size=3", "threads=1"))).flops for algo in ("joint", "fomaml")}
     forward = 2 * 3 * 20 * (1 * 40 + 40 * 40 + 40 * 1)  # of three tasks with 10 + 10 points
     backward = 2 * forward - 2 * 3 * 20 * 40
