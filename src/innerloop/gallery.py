@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from innerloop.compare import Contender, Scored, compare_contenders, contenders_of, is_baseline, not_beaten, on_the_same
+from innerloop.compare import Contender, Scored, compare_contenders, contenders_of, is_baseline, on_the_same
 from innerloop.evaluation import mean_ci95
 from innerloop.table import measured
 
@@ -15,12 +15,12 @@ LEGEND = "mean and 95 % interval over test episodes; †: not shown to beat the 
 
 class Kind(NamedTuple):
     """Runs on the same test episodes. values: what each algorithm reached, a line for each of its settings, averaged over its seeds.
-    best: the name and value of the best. unbeaten: a sentence for each baseline that the best of the others is not shown to beat."""
+    best: the name and value of the best. unbeaten: what is to be said where no algorithm is shown to beat the best baseline, or None."""
 
     name: str
     values: dict[str, str]
     best: tuple[str, str]
-    unbeaten: list[str]
+    unbeaten: str | None
 
 
 def gallery(runs: list[Scored]) -> tuple[Table, list[str]]:
@@ -29,7 +29,7 @@ def gallery(runs: list[Scored]) -> tuple[Table, list[str]]:
     table = Table("", *algorithms, title=LEGEND, title_justify="left")
     for kind in kinds:
         table.add_row(kind.name, *(kind.values.get(algorithm, "") for algorithm in algorithms))
-    return table, [f"on {kind.name}, {sentence}" for kind in kinds for sentence in kind.unbeaten]
+    return table, [f"on {kind.name}, {kind.unbeaten}" for kind in kinds if kind.unbeaten]
 
 
 def by_kind(runs: list[Scored]) -> tuple[list[str], list[Kind]]:
@@ -43,11 +43,11 @@ def kind_of(runs: list[Scored]) -> Kind:
     lower = results["lower_is_better"]
     contenders = best_first(contenders_of(runs, None), lower)
     baselines, others = ([one for one in contenders if one.is_baseline is wanted] for wanted in (True, False))
-    doubted: set[str] = set()
-    unbeaten: list[str] = []
+    doubted, unbeaten = set(), None
     if baselines and others:
         doubted = {one.name for one in compare_contenders(baselines[0], others, lower) if not one.better}
-        unbeaten = [f"beside {others[0].algo}, {words}" for words in not_beaten(compare_contenders(others[0], baselines, lower))]
+        if len(doubted) == len(others):
+            unbeaten = f"nothing is shown to beat the baseline {baselines[0].name}, {reached(baselines[0])}"
     values: dict[str, list[str]] = {}
     for one in contenders:
         values.setdefault(one.algo, []).append(reached(one) + " †" * (one.name in doubted))
