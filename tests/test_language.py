@@ -23,7 +23,7 @@ from innerloop.tasks.grammars import START, STOP, VOCABULARY, Grammars, Language
 from innerloop.tasks.text_folder import TextFolder
 from tests.conftest import TINY, compose_run
 from tests.test_command_line import call
-from tests.tiny_data import write_csv, write_tree
+from tests.tiny_data import texts, write_csv, write_tree
 
 LENGTH, TOKENS = 6, 11
 GPT2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 1, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -128,6 +128,16 @@ def test_a_classifier_of_sequences():
     algorithm = MAML(model, CLASSIFICATION, engines.vmap, 0.1, 1, first_order=False, adapted=["*lora_*", "*score*"], meta_learned="*lora_*")
     x, y = torch.randint(TOKENS, (2, 5, LENGTH)), torch.randint(TOKENS, (2, 5))
     assert algorithm(Episode(Examples(x, y), Examples(x, y)))[1].shape == (2, 5, TOKENS)
+
+
+def test_a_language_model_tells_classes_of_texts_apart(tmp_path):
+    """Low-rank weights and a head for each task, on a frozen model."""
+    path = write_csv(tmp_path / "texts.csv", texts())
+    model = ["model=hf", "model.head=classifier", "model.lora_rank=2", "model.config.hidden_size=16", "model.config.intermediate_size=16"]
+    patterns = ["algo.adapted=[*lora_*,*score.modules_to_save*]", "algo.meta_learned=[*lora_*,*score.modules_to_save*]"]
+    cfg = compose_run("task=text_csv", f"task.path={path}", "task.ways=3", "task.queries=2", *model, *patterns, *TINY)
+    results = run(cfg, tmp_path / "run")
+    assert results["metric"] == "accuracy" and 0 <= results["value"] <= 1 and cfg.model.config.vocab_size == cfg.task.vocabulary
 
 
 def test_a_support_set_stands_before_each_query():

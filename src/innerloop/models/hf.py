@@ -72,7 +72,9 @@ def load(path: str | None, config: dict[str, Any] | None, head: str, outputs: in
         if not config or "model_type" not in config:
             raise InputError("model=hf needs model.path, a local folder, or model.config with its model_type")
         arguments = dict(config)
-        made = transformers.AutoConfig.for_model(arguments.pop("model_type"), **{"vocab_size": outputs} | arguments, **labels)
+        if arguments.get("vocab_size") is None:
+            arguments["vocab_size"] = outputs
+        made = transformers.AutoConfig.for_model(arguments.pop("model_type"), **arguments, **labels)
         return kind.from_config(made, attn_implementation="eager")
     except InputError:
         raise

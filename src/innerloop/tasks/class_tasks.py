@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from innerloop.config import check_count
+from innerloop.config import InputError, check_count
 from innerloop.objective import CLASSIFICATION
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes, Classes
@@ -37,6 +37,8 @@ class ClassTasks(Tasks):
         """The classes of a split, with all their examples."""
 
     def distribution(self, split: Split) -> ClassEpisodes:
-        if split == "train":
-            return ClassEpisodes(self.classes(split), *self._train_counts, augment=self.augment)
-        return ClassEpisodes(self.classes(split), *self._eval_counts)
+        counts, augment = (self._train_counts, self.augment) if split == "train" else (self._eval_counts, ())
+        try:
+            return ClassEpisodes(self.classes(split), *counts, augment=augment)
+        except InputError as error:
+            raise InputError(f"in the {split} split, {error}") from error
