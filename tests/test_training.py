@@ -77,10 +77,17 @@ def test_transductive_false_changes_what_a_batch_norm_net_scores_and_is_recorded
     assert group["transductive"] is False  # no batch statistics to share
 
 
-@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
-def test_two_processes_give_what_one_gives(trainer, tmp_path):
+LORA = ["task=grammars", "task.length=12", "model.width=16", "model.heads=2", "model.layers=1", "model.lora_rank=2", "optimizer.lr=0.05"]
+LORA += ["algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*", "algo.inner_lr=0.5"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "part"),
+    [("ddp", []), ("fsdp", []), pytest.param("ddp", LORA, marks=pytest.mark.slow), pytest.param("fsdp", LORA, marks=pytest.mark.slow)],
+)
+def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
     """Shares of the meta-batch, averaged gradients, gathered scores (an odd number of episodes), and one set of files."""
-    overrides = [*TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", f"trainer={trainer}", "trainer.accelerator=cpu"]
+    overrides = [*part, *TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", f"trainer={trainer}", "trainer.accelerator=cpu"]
     stdout, _ = call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")
     assert stdout.count("results: ") == 1
     two = json.loads((tmp_path / "two" / "results.json").read_text())
