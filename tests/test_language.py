@@ -272,7 +272,7 @@ def test_a_saved_model_comes_from_its_folder(tmp_path):
     torch.testing.assert_close(again.eval()(x), model.eval()(x))
 
 
-@pytest.mark.parametrize("small", ["model.lora_rank=2", "model.prompt=3"])
+@pytest.mark.parametrize("small", ["model.lora_rank=2", pytest.param("model.prompt=3", marks=pytest.mark.slow)])
 def test_peft_loads_what_is_exported(small, tmp_path):
     """Into the base model, without a line of ours."""
     pattern = "*lora_*" if "lora" in small else "*prompt*"
