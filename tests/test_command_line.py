@@ -58,7 +58,7 @@ def test_run_prints_a_table_and_writes_results(finished):
 def test_help_lists_groups_and_choices_without_torch():
     stdout, _ = call("train.py", "--help")
     for line in (
-        "algo: anil, centroid, fomaml, joint, maml, metasgd, nearest_mean, protonet, reptile, scratch, sinusoid_oracle",
+        "algo: anil, boil, centroid, fomaml, in_context, joint, maml, metasgd, nearest_mean, protonet, reptile, scratch, sinusoid_oracle",
         "engine: learn2learn, loop, vmap",
     ):
         assert line in stdout

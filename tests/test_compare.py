@@ -18,7 +18,7 @@ def sweep(tmp_path_factory):
 
 
 def of(scores, seeds=None):
-    return Contender("x", "x", list(range(len(scores))) if seeds is None else seeds, scores)
+    return Contender("x", "x", False, list(range(len(scores))) if seeds is None else seeds, scores)
 
 
 def test_difference_is_paired_by_episode_and_by_seed():

@@ -45,7 +45,7 @@ def gradients_in_shares(algorithm, episodes, threads=1, **execution):
 
 def assert_close(algorithm, episodes, **how):
     losses, predictions = algorithm(episodes)
-    expected = torch.autograd.grad(losses.mean(), list(algorithm.parameters()))
+    expected = torch.autograd.grad(losses.mean(), algorithm.trained())
     loss, shared_predictions, gradients, shares = gradients_in_shares(algorithm, episodes, **how)
     torch.testing.assert_close(loss, losses.mean().detach(), rtol=TOLERANCE, atol=TOLERANCE)
     torch.testing.assert_close(shared_predictions, predictions.detach(), rtol=TOLERANCE, atol=TOLERANCE)
@@ -132,10 +132,10 @@ def test_the_compiled_outer_gradient_is_the_same(case, engine, caplog):
 def test_checkpointing_the_inner_loop_leaves_the_gradient(case, kind, engine):
     algorithm, episodes = build(case, kind, engine)
     losses, _ = algorithm(episodes)
-    expected = torch.autograd.grad(losses.mean(), list(algorithm.parameters()))
+    expected = torch.autograd.grad(losses.mean(), algorithm.trained())
     algorithm.checkpoint_inner = True
     losses, _ = algorithm(episodes)
-    for gradient, wanted in zip(torch.autograd.grad(losses.mean(), list(algorithm.parameters())), expected, strict=True):
+    for gradient, wanted in zip(torch.autograd.grad(losses.mean(), algorithm.trained()), expected, strict=True):
         torch.testing.assert_close(gradient, wanted, rtol=TOLERANCE, atol=TOLERANCE)
 
 
