@@ -113,10 +113,10 @@ def test_gpu_where_none_is_says_so(tmp_path):
         run(compose_run("trainer=gpu", *TINY), tmp_path)
 
 
-def test_mixed_precision_is_refused_where_it_would_do_nothing(tmp_path):
-    with pytest.raises(InputError, match="mixed precision has no effect under engine=vmap; use engine=loop"):
-        run(compose_run(*TINY, "trainer.precision=bf16-mixed"), tmp_path / "vmap")
-    results = [run(compose_run(*TINY, "engine=loop", f"trainer.precision={p}"), tmp_path / p) for p in ("bf16-mixed", "64-true", "32-true")]
+@pytest.mark.parametrize("engine", ["vmap", "loop"])
+def test_precisions(engine, tmp_path):
+    precisions = ("bf16-mixed", "64-true", "32-true")
+    results = [run(compose_run(*TINY, f"engine={engine}", f"trainer.precision={p}"), tmp_path / p) for p in precisions]
     mixed, double, single = ([point["ci95"] for point in result["curve"]] for result in results)
     assert mixed != single and mixed == pytest.approx(single, rel=0.1)
     assert double != single and double == pytest.approx(single, rel=1e-3)

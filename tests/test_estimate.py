@@ -13,6 +13,7 @@ SMALL = ["task=grammars", "task.length=32", "model.width=32", "model.layers=2", 
 RUNS = {
     "maml on a transformer": [*SMALL, "algo.adaptation_steps=2"],
     "fomaml of low-rank weights": [*SMALL, "algo=fomaml", "model.lora_rank=2", "algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*"],
+    "maml in mixed precision": [*SMALL, "trainer.precision=bf16-mixed"],
     "reptile on a convolution": ["task=glyphs", "algo=reptile", "meta_batch_size=2", "task.queries=3"],
     "in shares, steps taken again": [
         "task=glyphs",
@@ -32,11 +33,14 @@ def test_it_is_what_the_tensors_of_a_real_step_take(overrides):
     cost = estimate(run)
     learner, episodes = run.learner, run.data.train_episodes.meta_batch(range(run.cfg.meta_batch_size))
     optimizer = learner.optimizer(params=learner.algorithm.trained())
-    learner.shares.outer_loss(episodes)
+    mixed = torch.autocast("cpu", torch.bfloat16, enabled=run.cfg.trainer.precision == "bf16-mixed")
+    with mixed:
+        learner.shares.outer_loss(episodes)
     learner.train()
     with LiveBytes() as live:
         live.count([list(learner.algorithm.parameters()), list(episodes.support), list(episodes.query)])
-        loss, _ = learner.shares.outer_loss(episodes)
+        with mixed:
+            loss, _ = learner.shares.outer_loss(episodes)
         loss.backward()
         del loss
         before = live.now

@@ -94,11 +94,11 @@ def test_summary_of_a_curve():
 def test_time_to_target_is_that_of_the_mean_curve():
     measures = {"accuracy": torch.tensor([[0.2, 0.5, 0.9], [0.4, 0.7, 0.7]]), "ms": torch.tensor([[0.0, 3.0, 6.0], [0.0, 5.0, 10.0]])}
     curve = Curve([0, 1, 5], measures)
-    reached = {target: time_to_target(curve, CLASSIFICATION, target, examples=25) for target in (0.29, 0.59, 0.79, 0.81)}
+    reached = {target: time_to_target(curve, CLASSIFICATION, target, {"examples": 25}) for target in (0.29, 0.59, 0.79, 0.81)}
     assert [reached[target]["steps"] for target in reached] == [0, 1, 5, None]
     assert reached[0.59] == {"target": 0.59, "steps": 1, "examples": 25, "ms": 4.0}
     falling = Curve([0, 1], {"mse": torch.tensor([[3.0, 1.0]]), "ms": torch.zeros(1, 2)})
-    assert time_to_target(falling, REGRESSION, 2.0, examples=10)["steps"] == 1
+    assert time_to_target(falling, REGRESSION, 2.0, {"examples": 10})["steps"] == 1
 
 
 def test_a_run_says_when_it_reaches_its_target(tmp_path):

@@ -230,7 +230,8 @@ def test_bad_folders(files, changes, message, tmp_path):
 
 def test_a_run_begins_with_the_weights_of_another_and_keeps_only_its_own(tmp_path):
     """Joint training of all weights, then low-rank ones beside them."""
-    base = run(compose_run("algo=joint", *SMALL), tmp_path / "base")
+    base = run(compose_run("algo=joint", *SMALL, "target=1e9"), tmp_path / "base")
+    assert base["time_to_target"] | {"ms": 0} == {"target": 1e9, "steps": 0, "examples": 4, "tokens": 48, "ms": 0}
     small = ["algo=fomaml", "algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*", f"model.base={tmp_path / 'base'}", "model.lora_rank=2"]
     results = run(compose_run(*SMALL, *small), tmp_path / "small")
     assert base["metric"] == "perplexity" and math.isfinite(results["value"])

@@ -3,13 +3,14 @@
 (vmap over torch.func.grad through nn.BatchNorm2d gives wrong second-order gradients without an error; this order is right, and faster.)
 """
 
+import contextlib
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from innerloop.config import InputError
+from innerloop.mixed_precision import MixedPrecision
 
 Weights = dict[str, Tensor]
 
@@ -25,14 +26,15 @@ class Engine(Protocol):
 
 
 def vmap(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    """All tasks at once. Raises InputError under autocast, which does not reach operations on mapped weights."""
-    if weights and torch.is_autocast_enabled(x.device.type):
-        raise InputError("mixed precision has no effect under engine=vmap; use engine=loop, or trainer.precision=bf16-true or 32-true")
+    """All tasks at once."""
+    device = x.device.type
+    mixed = MixedPrecision(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
     def forward(task_weights: Weights, task_x: Tensor) -> Tensor:
         return functional_call(model, task_weights, (task_x,))
 
-    return torch.vmap(forward, randomness="different")(weights, x)
+    with mixed:
+        return torch.vmap(forward, randomness="different")(weights, x)
 
 
 def loop(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,6 +16,9 @@ from innerloop.build import Run
 from innerloop.config import InputError
 from innerloop.engine import learn2learn
 from innerloop.episode import Episode, Examples
+
+
+DTYPES = {"64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 class Cost(NamedTuple):
@@ -55,28 +58,39 @@ class LiveBytes(TorchDispatchMode):
 
 
 def estimate(run: Run) -> Cost:
-    """Of a run as it is configured, on one device. Raises InputError for engine=learn2learn, whose clones cannot be followed."""
+    """Of a run as it is configured, its precision included, on one device. Raises InputError for engine=learn2learn, whose clones cannot be
+    followed."""
     if run.learner.shares.execution.forward is learn2learn:
         raise InputError("estimate=true cannot follow learn2learn's clones; use engine=vmap or engine=loop")
     tasks = run.cfg.meta_batch_size
     at_once = min(tasks, (run.learner.shares.execution.chunk_size or tasks) * torch.get_num_threads())
     episodes = run.data.train_episodes.meta_batch(range(at_once))
     mode = FakeTensorMode()
+    precision, _, how = str(run.cfg.trainer.precision).partition("-")
+    dtype = DTYPES.get(precision, torch.float32)
+    if how != "mixed":
+        run.learner.algorithm.to(dtype)  # as Lightning would; fake weights do not change their type
     with FakeCopyMode(mode):
         algorithm = copy.deepcopy(run.learner.algorithm).train()
     with mode, LiveBytes() as live:
-        episodes = Episode(*(Examples(*(mode.from_tensor(tensor) for tensor in part)) for part in episodes))
+        episodes = Episode(*(Examples(*(in_type(mode.from_tensor(t), algorithm) for t in part)) for part in episodes))
         live.count(list(algorithm.parameters()))
         weights = live.now
         optimizer = run.learner.optimizer(params=algorithm.trained())
         with FlopCounterMode(display=False) as counter:
-            losses, predictions = algorithm(episodes)
+            with torch.autocast("cpu", dtype, enabled=how == "mixed"):
+                losses, predictions = algorithm(episodes)
             losses.mean().backward()
         del losses, predictions
         before = live.now
         optimizer.step()
         kept = live.now - before
     return Cost(weights, kept, live.most, counter.get_total_flops() * tasks // at_once)
+
+
+def in_type(tensor: Tensor, algorithm: nn.Module) -> Tensor:
+    """Inputs come in the precision of the weights, tokens and labels as they are."""
+    return tensor.to(next(algorithm.parameters()).dtype) if tensor.is_floating_point() else tensor
 
 
 def cost_table(cost: Cost) -> Table:

@@ -84,15 +84,15 @@ def read_evidence(path: Path) -> Evidence:
     return Evidence(ids, steps, {name: table[:, :, index] for index, name in enumerate(names)})
 
 
-def time_to_target(curve: Curve, objective: Objective, target: float, examples: int) -> dict[str, Any]:
+def time_to_target(curve: Curve, objective: Objective, target: float, support: dict[str, int]) -> dict[str, Any]:
     """The first of the reported steps after which the mean over episodes reaches the target, and the milliseconds of adaptation up to it;
-    None where none does. examples: that an episode's support set has."""
+    None where none does. support: what an episode's support set has, {"examples": 25}."""
     means = curve.measures[objective.metric].mean(0)
     reached = (means <= target if objective.lower_is_better else means >= target).nonzero()
     if not len(reached):
-        return {"target": target, "steps": None, "examples": None, "ms": None}
+        return {"target": target, "steps": None, **dict.fromkeys(support), "ms": None}
     first = int(reached[0])
-    return {"target": target, "steps": curve.steps[first], "examples": examples, "ms": curve.measures["ms"][:, first].mean().item()}
+    return {"target": target, "steps": curve.steps[first], **support, "ms": curve.measures["ms"][:, first].mean().item()}
 
 
 def summary(curve: Curve, metric: str, lower_is_better: bool) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def write_results(
         "curve": points,
         "measures": {name: curve_points([curve.steps[-1]], curve.measures[name][:, -1:])[0] for name in ("loss", *objective.more)},
         **summary(curve, objective.metric, objective.lower_is_better),
-        "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.shots * (tasks.ways or 1)),
+        "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.support_size),
         "transductive": cfg.transductive is True and uses_batch_statistics(learner),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),

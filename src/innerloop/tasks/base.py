@@ -52,6 +52,11 @@ class Tasks(ABC):
         return type(self).__name__.lower()
 
     @property
+    def support_size(self) -> dict[str, int]:
+        """What a learner is shown of an evaluation episode, in its units."""
+        return {"examples": self.shots * (self.ways or 1)}
+
+    @property
     def as_vectors(self) -> nn.Module:
         """Inputs (n, *input_shape) as float vectors (n, d), for what compares inputs as they are."""
         return nn.Flatten()

@@ -22,6 +22,10 @@ class LanguageTasks(Tasks):
             check_count(f"task.{name}", value)
         self.input_shape, self.outputs, self.shots, self.queries = (length,), vocabulary, shots, queries
 
+    @property
+    def support_size(self) -> dict[str, int]:
+        return {"examples": self.shots, "tokens": self.shots * self.input_shape[0]}
+
     def episode(self, windows: np.ndarray) -> Episode:
         """Of (shots + queries, length + 1) tokens."""
         tokens = torch.from_numpy(windows.astype(np.int64))
