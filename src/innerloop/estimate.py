@@ -17,7 +17,6 @@ from innerloop.config import InputError
 from innerloop.engine import learn2learn
 from innerloop.episode import Episode, Examples
 
-
 DTYPES = {"64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16}
 
 
