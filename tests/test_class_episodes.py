@@ -106,7 +106,10 @@ def test_a_turned_image_keeps_its_label():
 def test_too_many_ways_are_refused_in_one_sentence():
     with pytest.raises(InputError) as refused:
         make(ways=13)
-    assert str(refused.value) == "task.ways=13 asks for more than the 12 classes there are; lower task.ways (or task.train_ways)"
+    assert (
+        str(refused.value)
+        == "task.ways=13 asks for more than the 12 classes there are; lower task.ways (or task.train_ways), or give the split more"
+    )
 
 
 def test_too_many_images_are_refused_by_the_name_of_the_smallest_class():

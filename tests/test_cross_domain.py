@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from innerloop.config import InputError
-from innerloop.cross_domain import cross_domain, matrix
+from innerloop.cross_domain import cross_domain, is_own, matrix
 from innerloop.experiment import run
-from innerloop.rescore import evaluation_file, rescore
+from innerloop.rescore import choice, evaluation_file, rescore
 from innerloop.tasks import mnist
 from innerloop.tasks.mnist import Mnist
 from tests.conftest import DATA, TINY, compose_run
@@ -72,6 +72,15 @@ def test_runs_are_tried_on_other_tasks_at_other_shots(tmp_path):
     assert table.row_count == 2 and "3-way 1-shot, 4 test episodes" in table.title
     with pytest.raises(InputError, match="maml on task=sinusoid: "):
         cross_domain(runs[:1], ["sinusoid"], [1])
+
+
+def test_a_task_of_the_same_class_is_another_task(tmp_path):
+    """spoken and spoken_words are built by one class; text_csv is what it is, whatever its class is called."""
+    words, texts = ({"config": {"task": choice("task", f"task={name}")}} for name in ("spoken_words", "text_csv"))
+    assert not is_own("spoken", words | {"task": "spoken"}) and is_own("text_csv", texts | {"task": "textcsv"})
+    run(compose_run(*TINY), tmp_path / "sinusoid")
+    with pytest.raises(InputError, match="is of a task without classes, sinusoid; leave it out"):
+        cross_domain([tmp_path / "sinusoid"], ["glyphs"], [1])
 
 
 @needs_mnist

@@ -15,6 +15,7 @@ from PIL import Image
 from innerloop.build import build
 from innerloop.config import InputError
 from innerloop.experiment import run
+from innerloop.rescore import rescore
 from innerloop.tasks import images as images_module
 from innerloop.tasks import prepared
 from innerloop.tasks.class_split import read_split
@@ -53,13 +54,13 @@ def test_tree_zip_and_arrays_give_the_same(tmp_path):
         for split in ("train", "val", "test"):
             here, there = pixels_of(tree, split), pixels_of(other, split)
             assert here.keys() == there.keys() and all(np.array_equal(here[name], there[name]) for name in here)
-    assert [len(tree.members[split]) for split in ("train", "val", "test")] == [13, 3, 4]
+    assert [len(tree.parts[split]) for split in ("train", "val", "test")] == [13, 3, 4]
     assert tree.distribution("test").sample(np.random.default_rng(0)).query.x.shape == (4, 3, 8, 8)
 
 
 def test_grey_at_another_size(tmp_path):
     tasks = tasks_of(write_tree(tmp_path, image_files()), channels=1, size=5)
-    name = tasks.members["test"][0]
+    name = tasks.parts["test"][0]
     expected = Image.open(tmp_path / name / "image0.png").convert("L").resize((5, 5), Image.Resampling.LANCZOS)
     assert np.array_equal(pixels_of(tasks)[name][0, 0], np.asarray(expected))
 
@@ -80,10 +81,10 @@ def test_images_of_16_bits_and_of_palettes(tmp_path):
 
 def test_the_split_is_drawn_once_and_kept(tmp_path):
     root = write_tree(tmp_path / "data", image_files())
-    first = tasks_of(root).members
+    first = tasks_of(root).parts
     rows = (root / "data_split0.csv").read_text().splitlines()
     assert rows[0] == "class,split" and len(rows) == 21 and sorted(sum(first.values(), [])) == [f"class{c:02}" for c in range(20)]
-    assert tasks_of(root).members == first != tasks_of(root, split_seed=1).members
+    assert tasks_of(root).parts == first != tasks_of(root, split_seed=1).parts
     write_tree(root, image_files(classes=21))
     with pytest.raises(InputError, match="data_split0.csv does not name class 'class20'; give it a split there, or delete"):
         tasks_of(root)
@@ -93,8 +94,8 @@ def test_folders_named_train_val_and_test_are_the_split(tmp_path):
     parts = {f"{part}/{name}": c for part, n in (("train", 6), ("val", 2), ("test", 3)) for name, c in image_files(n).items()}
     parts = {name.replace("class", name.partition("/")[0] + "_"): content for name, content in parts.items()}
     tasks = tasks_of(write_tree(tmp_path, parts))
-    assert {part: len(names) for part, names in tasks.members.items()} == {"train": 6, "val": 2, "test": 3}
-    assert tasks.members["val"] == ["val_00", "val_01"]
+    assert {part: len(names) for part, names in tasks.parts.items()} == {"train": 6, "val": 2, "test": 3}
+    assert tasks.parts["val"] == ["val_00", "val_01"]
     write_tree(tmp_path, {"test/train_00/image.png": picture(1)})
     with pytest.raises(InputError, match="has class 'train_00' in test and in train; few-shot classes are of one split alone"):
         tasks_of(tmp_path)
@@ -105,7 +106,7 @@ def test_a_csv_says_the_split_and_leaves_classes_out(tmp_path):
     rows = [("class", "images", "split"), *((f"class{c:02}", 4, s) for c, s in enumerate("train train val val test test".split()))]
     split = write_csv(tmp_path / "split.csv", [*rows, ("class06", 4, "")])
     tasks = tasks_of(root, split=str(split))
-    assert tasks.members == {"train": ["class00", "class01"], "val": ["class02", "class03"], "test": ["class04", "class05"]}
+    assert tasks.parts == {"train": ["class00", "class01"], "val": ["class02", "class03"], "test": ["class04", "class05"]}
     for more, message in [
         ([("dog", 1, "train"), ("cat", 1, "test")], "task.split names 'dog' and 1 more, not to be found in .*data; mend the names"),
         ([("class07", 4, "dev")], "has class 'class07' in split 'dev'; write train, val, test or nothing"),
@@ -128,6 +129,87 @@ def test_decoded_once_and_again_when_the_images_change(tmp_path, monkeypatch):
     (root / name / "image0.png").write_bytes(picture(999, side=30))
     after = pixels_of(tasks_of(root))
     assert not np.array_equal(after[name][0], before[name][0]) and np.array_equal(after[name][1:], before[name][1:])
+
+
+def test_photos_are_upright_and_what_is_transparent_is_white(tmp_path):
+    turned, clear = BytesIO(), BytesIO()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = 255  # white above black
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by 90 degrees
+    Image.fromarray(pixels).save(turned, "PNG", exif=exif)
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(clear, "PNG")
+    files = {"class00/image0.png": turned.getvalue(), "class00/image1.png": clear.getvalue()}
+    images = tasks_of(write_tree(tmp_path, image_files() | files)).images
+    assert images[0][:, :, 4:].min() == 255 and images[0][:, :, :4].max() == 0 and images[1].min() == 255
+
+
+def test_links_are_followed_once(tmp_path):
+    elsewhere = write_tree(tmp_path / "elsewhere", image_files(3))
+    root = write_tree(tmp_path / "data", {f"x{name}": content for name, content in image_files(17).items()})
+    for name in ("class00", "class01", "class02"):
+        (root / name).symlink_to(elsewhere / name)
+    (root / "class00" / "round").symlink_to(root)
+    assert sum(map(len, tasks_of(root).parts.values())) == 20
+    (root / "xclass03" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(InputError, match="gone.png cannot be read .No such file or directory.; mend it or delete it"):
+        tasks_of(root)
+
+
+def test_a_run_keeps_to_the_split_that_it_was_trained_on(tmp_path):
+    """Edited in the file beside the data, test classes would be those of training."""
+    root = write_tree(tmp_path / "data", image_files())
+    overrides = [
+        "task=images",
+        f"task.root={root}",
+        "task.size=8",
+        "task.ways=2",
+        "task.queries=2",
+        "model.filters=4",
+        "model.pool=stride",
+        *TINY,
+    ]
+    run(compose_run(*overrides), tmp_path / "run")
+    drawn = root / "data_split0.csv"
+    assert (tmp_path / "run" / "split.csv").read_text() == drawn.read_text()
+    rows = drawn.read_text()
+    drawn.write_text(rows.replace("test", "?").replace("train", "test").replace("?", "train"))
+    with pytest.raises(InputError, match="'class..' would be tested on, and .*run was trained on it .*split.csv has the split.; put"):
+        rescore(tmp_path / "run", [])
+    (tmp_path / "run" / "results.json").unlink()
+    with pytest.raises(InputError, match="train, val and test are not those that this run began with, which are in .*split.csv"):
+        run(compose_run(*overrides), tmp_path / "run")
+    drawn.write_text(rows)
+    run(compose_run(*overrides), tmp_path / "run")
+    assert rescore(tmp_path / "run", ["task.shots=2"])[0]["shots"] == 2
+
+
+def test_a_split_is_drawn_of_three_classes_or_more(tmp_path):
+    for classes in (3, 4, 5):
+        parts = tasks_of(write_tree(tmp_path / str(classes), image_files(classes))).parts
+        assert min(map(len, parts.values())) == 1 and sum(map(len, parts.values())) == classes
+    with pytest.raises(InputError, match="has 2 classes, and train, val and test need one each at least; bring more, or give task.split"):
+        tasks_of(write_tree(tmp_path / "2", image_files(2)))
+    assert not (tmp_path / "2" / "2_split0.csv").exists()
+
+
+def test_a_class_is_left_out_of_the_drawn_split(tmp_path):
+    root = write_tree(tmp_path / "data", image_files())
+    tasks_of(root)
+    drawn = root / "data_split0.csv"
+    drawn.write_text(drawn.read_text().replace("class07,train", "class07,"))
+    assert sum(map(len, tasks_of(root).parts.values())) == 19
+    drawn.write_text(drawn.read_text() + "class07,test\nclass08,test\n")
+    with pytest.raises(InputError, match="data_split0.csv has class 'class07' in split '' and in 'test'; leave it in one of them"):
+        tasks_of(root)
+
+
+def test_what_a_killed_process_left_does_not_fill_the_disk(tmp_path, monkeypatch):
+    root = write_tree(tmp_path / "data", image_files())
+    partial = root / "data_8x8_rgb.prepared.partial"
+    partial.write_bytes(bytes(15000))
+    monkeypatch.setattr(prepared.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000 if partial.exists() else 16000))
+    assert len(tasks_of(root).images) == 80
 
 
 def test_large_sets_stay_on_the_disk(tmp_path):
@@ -190,7 +272,7 @@ def test_bad_zips(tmp_path, monkeypatch):
 def test_the_folder_of_a_zip_stands_for_it(tmp_path):
     (tmp_path / "data").mkdir()
     write_zip(tmp_path / "data" / "images.zip", image_files())
-    assert len(tasks_of(tmp_path / "data").members["train"]) == 13
+    assert len(tasks_of(tmp_path / "data").parts["train"]) == 13
 
 
 def test_other_bad_input(tmp_path):
@@ -208,6 +290,21 @@ def test_other_bad_input(tmp_path):
     np.savez(tmp_path / "floats.npz", images=np.zeros((3, 4, 8, 8)))
     with pytest.raises(InputError, match=r"floats.npz cannot be read as images and their classes \(images must be uint8"):
         tasks_of(tmp_path / "floats.npz")
+    images = np.zeros((12, 8, 8, 3), np.uint8)
+    for arrays, message in [
+        ({}, "it has no labels, and no axis of classes before that of images"),
+        ({"labels": np.arange(12) // 3, "class_names": ["a", "b", "b", "c"]}, "it has 4 classes and 3 names of classes"),
+        ({"labels": np.arange(12) // 3, "class_names": list("abcde")}, "it has 4 classes and 5 names of classes"),
+    ]:
+        np.savez(tmp_path / "doubtful.npz", images=images, **arrays)
+        with pytest.raises(InputError, match=message):
+            tasks_of(tmp_path / "doubtful.npz")
+    np.savez(tmp_path / "typo.npz", images=images, labels=np.arange(12) // 3, split=["Train", "val", "test", "test"])
+    with pytest.raises(InputError, match="typo.npz has class '0' in split 'Train'; write train, val, test or nothing"):
+        tasks_of(tmp_path / "typo.npz")
+    files = {f"{part}/{name}": content for part in ("train", "valid", "test") for name, content in image_files(3).items()}
+    with pytest.raises(InputError, match="has valid beside folders of splits; name these train, val and test"):
+        tasks_of(write_tree(tmp_path / "valid", files))
     root = write_tree(tmp_path / "one", image_files() | {"class20/only.png": picture(1)})
     with pytest.raises(InputError, match="class 'class20' has 1 examples but an episode needs shots . queries = 3; lower task.shots"):
         for split in ("train", "val", "test"):

@@ -187,8 +187,8 @@ def folder_tasks(root, split=None, tokenizer=None, vocabulary=256, length=9):
 
 def test_a_folder_is_a_task_and_windows_do_not_overlap(tmp_path):
     tasks = folder_tasks(write_tree(tmp_path / "letters", authors()))
-    assert {part: len(names) for part, names in tasks.tasks.items()} == {"train": 6, "val": 2, "test": 2}
-    assert folder_tasks(tmp_path / "letters").tasks == tasks.tasks  # drawn once
+    assert {part: len(names) for part, names in tasks.parts.items()} == {"train": 6, "val": 2, "test": 2}
+    assert folder_tasks(tmp_path / "letters").parts == tasks.parts  # drawn once
     episode = tasks.distribution("train").sample(np.random.default_rng(0))
     assert episode.support.x.shape == (2, 9) and len(episode.query.x.unique()) <= 2  # one author's letter, and the line between two files
     sampler = folder_tasks(write_tree(tmp_path / "one", {f"text{i}": bytes(range(250)) for i in range(5)})).distribution("test")

@@ -106,6 +106,7 @@ def no_numbers() -> bytes:
         (wav(500, 0, seconds=0), "word0_ann_0.wav in .* is of zero length; leave it out"),
         (wav(500, 0)[:30], "word0_ann_0.wav in .* cannot be read as a .wav file; replace it or leave it out"),
         (no_numbers(), "word0_ann_0.wav in .* has samples that are no numbers"),
+        (wav(500, 0)[:-100], "word0_ann_0.wav in .* cannot be read as a .wav file; replace it or leave it out"),
         (b"no wav", "word0_ann_0.wav in .* cannot be read as a .wav file"),
     ],
 )
@@ -119,6 +120,16 @@ def test_bad_recordings_are_named(content, message, root):
 def test_other_bad_input(root, tmp_path):
     with pytest.raises(InputError, match="task.root=.*nowhere is not there; it must be a folder or a zip of .wav files"):
         tasks_of(tmp_path / "nowhere")
+    archive = write_zip(tmp_path / "damaged.zip", wav_files())
+    content = bytearray(archive.read_bytes())
+    content[500] ^= 1  # a sample of the first recording
+    archive.write_bytes(content)
+    with pytest.raises(InputError, match="word0_ann_0.wav in .*damaged.zip cannot be read .Bad CRC-32.*; replace it or delete it"):
+        tasks_of(archive)
+    with pytest.raises(InputError, match="task.seconds=0.001 is shorter than a spectrum, 0.032; raise it"):
+        tasks_of(root, seconds=0.001)
+    with pytest.raises(InputError, match="task.split has class 'eva' in split 'val' and in 'test'; leave it in one of them"):
+        tasks_of(root, split=SPEAKERS | {"val": ["eva"], "test": ["eva"]})
     with pytest.raises(InputError, match="has no files named class_speaker_index.wav; name a table"):
         tasks_of(write_tree(tmp_path / "other", {"a.wav": b""}))
     with pytest.raises(InputError, match="task.split names 'zoe', not to be found in"):

@@ -62,16 +62,16 @@ def test_a_csv_file_becomes_problems(tmp_path):
     rows = table()
     path = write_csv(tmp_path / "table.csv", rows)
     tasks = from_csv(path)
-    assert tasks.input_shape == (3,) and {s: len(p) for s, p in tasks.problems.items()} == {"train": 13, "val": 3, "test": 4}
+    assert tasks.input_shape == (3,) and {s: len(p) for s, p in tasks.parts.items()} == {"train": 13, "val": 3, "test": 4}
     trained = np.concatenate([tasks.classes("train").inputs[m] for m in tasks.classes("train").members])
     assert trained.mean(0) == pytest.approx(np.zeros(3), abs=1e-5) and trained.std(0) == pytest.approx(np.ones(3), abs=1e-5)
     classes = tasks.classes("test")
-    assert set(classes.groups) == set(tasks.problems["test"]) and len(classes.names) == 8
+    assert set(classes.groups) == set(tasks.parts["test"]) and len(classes.names) == 8
     assert all(name.rpartition("/")[0] == group for name, group in zip(classes.names, classes.groups, strict=True))
     first = np.array([row[2:] for row in rows[1:] if f"{row[0]}/{row[1]}" == classes.names[0]], float)
     here = classes.inputs[classes.members[0]]
     assert np.corrcoef(first[:, 0], here[:, 0])[0, 1] == pytest.approx(1, abs=1e-5)
-    assert from_csv(path).problems == tasks.problems  # drawn once
+    assert from_csv(path).parts == tasks.parts  # drawn once
 
 
 def test_a_column_that_never_changes_does_no_harm(tmp_path):
@@ -80,11 +80,29 @@ def test_a_column_that_never_changes_does_no_harm(tmp_path):
     assert np.isfinite(inputs).all() and (inputs[:, 3] == 0).all()
 
 
+def test_numbers_that_were_equal_in_training_are_not_blown_up(tmp_path):
+    """Their deviation is 1e-17, not 0."""
+    path = write_csv(tmp_path / "table.csv", table())
+    trained = from_csv(path).parts["train"]
+    rows = [(*row, "f9" if i == 0 else 0.1 if row[0] in trained else 0.2) for i, row in enumerate(table())]
+    inputs = from_csv(write_csv(path, rows)).classes("test").inputs
+    assert np.abs(inputs).max() < 10
+
+
+def test_any_text_names_a_class(tmp_path):
+    rows = [(row[0], {"c0": "n/a", "c1": "a/b/c"}.get(row[1], row[1]), *row[2:]) for row in table()]
+    tasks = from_csv(write_csv(tmp_path / "table.csv", rows))
+    assert len(tasks.classes("test").names) == 8 and set(tasks.classes("test").groups) == set(tasks.parts["test"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda rows: [*rows[:5], (*rows[5][:3], "nan", rows[5][4]), *rows[6:]], "line 6 of .* has nan in the column f1, which is no"),
         (lambda rows: [*rows[:5], (*rows[5][:3], "", rows[5][4]), *rows[6:]], "line 6 of .* has nothing in the column f1"),
+        (lambda rows: [*rows[:5], (*rows[5][:3], "1e200", rows[5][4]), *rows[6:]], "line 6 of .* has 1e200 in the column f1, which"),
+        (lambda rows: [("", *rows[0]), *((i, *row) for i, row in enumerate(rows[1:]))], "column 1 of .* has no name of its own"),
+        (lambda rows: [(*rows[0][:-1], "f1"), *rows[1:]], "column 5 of .* has no name of its own"),
         (lambda rows: [*rows[:5], rows[5][:3], *rows[6:]], "line 6 of .* has fewer cells than its first line"),
         (lambda rows: [*rows[:5], (*rows[5], 3), *rows[6:]], "line 6 of .* has more cells than its first line; put text with commas"),
         (lambda rows: [*rows[:5], (rows[5][0], " ", *rows[5][2:]), *rows[6:]], "the class in line 6 of .* has no text"),

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from innerloop.config import InputError
-from innerloop.rescore import evaluation_file, rescore
+from innerloop.rescore import choice, evaluation_file, rescore
 from innerloop.table import measured, read_results
 
 Results = dict[str, Any]
@@ -22,6 +22,8 @@ def cross_domain(runs: list[Path], tasks: list[str], shots: list[int]) -> dict[i
     for run in runs:
         results = read_results(run / "results.json")
         learned = results["outer_steps"] > 0
+        if not results["ways"]:
+            raise InputError(f"{run} is of a task without classes, {results['task']}; leave it out")
         name = f"{results['algo']} trained on {results['task']}" if learned else f"{results['algo']}, untrained"
         name += f", seed {results['seed']}"
         for count in shots:
@@ -34,7 +36,7 @@ def cross_domain(runs: list[Path], tasks: list[str], shots: list[int]) -> dict[i
 def on_task(run: Path, results: Results, task: str, shots: int) -> Results:
     """The run's score on a task of as many ways and queries, from RUN/evaluations if it is there."""
     own = results["config"]["task"]
-    overrides = [f"task={task}"] if task != results["task"] else []
+    overrides = [] if is_own(task, results) else [f"task={task}"]
     overrides += [f"task.ways={own['ways']}", f"task.shots={shots}", f"task.queries={own['queries']}"]
     file = evaluation_file(run, overrides)
     if file.exists() and file.stat().st_mtime > (run / "results.json").stat().st_mtime:
@@ -43,6 +45,14 @@ def on_task(run: Path, results: Results, task: str, shots: int) -> Results:
         return rescore(run, overrides)[0]
     except InputError as error:
         raise InputError(f"{run} on task={task}: {error}") from error
+
+
+def is_own(task: str, results: Results) -> bool:
+    """Whether the choice `task` is what the run was trained on."""
+    own = results["config"]["task"]
+    if task.replace("_", "") != results["task"].replace("_", ""):
+        return False
+    return all(choice("task", f"task={task}").get(key) == own.get(key) for key in ("_target_", "unseen"))
 
 
 def matrix(rows: dict[str, dict[str, Results]], tasks: list[str], shots: int) -> Table:

@@ -15,6 +15,7 @@ from innerloop.build import Run, build_run, build_trainer
 from innerloop.checkpoint import State, checkpoints_of, continue_logs, latest, read
 from innerloop.config import InputError, check_choice, check_count
 from innerloop.evidence import episode_ids
+from innerloop.kept_split import check_unseen, keep_split
 from innerloop.learner import MetaLearner
 from innerloop.output import claimed, write_whole
 from innerloop.results import Training, write_results
@@ -62,6 +63,7 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
         log.info(f"{directory} holds the results of this run already" + (f", of other code ({other})" if other else ""))
         return finished
     built = build_run(cfg)
+    keep_split(directory, built.data.tasks.parts, force)
     state = latest(directory / "checkpoints", origin, force)
     trainer = build_trainer(cfg, origin)
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
@@ -149,6 +151,7 @@ def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
     """Builds `cfg` and takes the weights of the run in `output_dir`."""
     built = build_run(cfg)
     if steps_to_train(built) > 0:
+        check_unseen(output_dir, cfg.task, built.data.tasks.parts)
         load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt", to_score=True)
     built.learner.eval()
     return built

@@ -19,7 +19,7 @@ def opened(source: Path, remedy: str) -> Iterator[tuple[list[str], Callable[[str
     """
     if source.is_dir():
         names = [name.replace(os.sep, "/") for name in files_below(source)]
-        yield [name for name in names if not is_stray(name)], lambda name: (source / name).read_bytes()
+        yield [name for name in names if not is_stray(name)], lambda name: read_member(name, source, lambda: (source / name).read_bytes())
         return
     try:
         archive = zipfile.ZipFile(source)
@@ -35,14 +35,28 @@ def opened(source: Path, remedy: str) -> Iterator[tuple[list[str], Callable[[str
             size = archive.getinfo(name).file_size
             if size > MOST_BYTES:
                 raise InputError(f"{name} in {source} unpacks to {size / 1e6:,.0f} MB, which no example has; {remedy}")
-            return archive.read(name)
+            return read_member(name, source, lambda: archive.read(name))
 
         yield [name for name in archive.namelist() if not name.endswith("/") and not is_stray(name)], read
 
 
+def read_member(name: str, source: Path, read: Callable[[], bytes]) -> bytes:
+    """Raises InputError where that fails."""
+    try:
+        return read()
+    except Exception as error:  # a damaged or encrypted member makes zipfile and its decompressors raise almost anything
+        raise InputError(f"{name} in {source} cannot be read ({error}); replace it or delete it") from error
+
+
 def files_below(folder: Path) -> list[str]:
-    """The path of every file below `folder`, relative to it."""
-    return [os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names]
+    """The path of every file below `folder`, relative to it, also behind links; those that lead back are not followed."""
+    found = []
+    for at, folders, names in os.walk(folder, followlinks=True):
+        parts = Path(at).relative_to(folder).parts
+        found += [os.path.join(*parts, name) for name in names]
+        above = {os.path.realpath(os.path.join(folder, *parts[:depth])) for depth in range(len(parts) + 1)}
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(at, name)) not in above]
+    return found
 
 
 def is_stray(name: str) -> bool:

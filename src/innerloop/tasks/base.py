@@ -36,6 +36,7 @@ class Tasks(ABC):
     objective: loss and metric. input_shape: shape of one input. outputs: width of a prediction (ways, or regression targets).
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
+    parts: what is in train, val and test, by name, where a file that a user may edit says so, or a configuration.
     """
 
     objective: Objective
@@ -45,6 +46,7 @@ class Tasks(ABC):
     train_ways: int | None = None
     shots: int
     queries: int
+    parts: dict[str, list[str]] = {}
 
     @property
     def name(self) -> str:

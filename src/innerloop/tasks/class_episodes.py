@@ -87,7 +87,8 @@ def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: in
         if ways > there:
             of_group = f" of '{group}'" if group else ""
             raise InputError(
-                f"task.ways={ways} asks for more than the {there} classes there are{of_group}; lower task.ways (or task.train_ways)"
+                f"task.ways={ways} asks for more than the {there} classes there are{of_group}; "
+                "lower task.ways (or task.train_ways), or give the split more"
             )
     small = sorted((len(rows), name) for name, rows in zip(classes.names, classes.members, strict=True) if len(rows) < needed)
     if small:

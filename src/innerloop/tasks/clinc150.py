@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from innerloop.config import InputError
-from innerloop.tasks.class_split import by_split
+from innerloop.tasks.class_split import by_split, listed
 from innerloop.tasks.csv_files import check_text
 from innerloop.tasks.download import download
 from innerloop.tasks.texts import Texts
@@ -41,7 +41,7 @@ class Clinc150(Texts):
             raise InputError(
                 f"{folder} (task.root) does not hold CLINC150's files; delete them there to download the official ones"
             ) from error
-        chosen = by_split({domain: part for part, names in split.items() for domain in names}, list(there), folder)
+        chosen = by_split(listed(split), list(there), folder)
         parts = {part: [intent for domain in names for intent in there[domain]] for part, names in chosen.items()}
         super().__init__(texts, parts, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
 

@@ -19,18 +19,20 @@ def read_rows(source: Path | Traversable, name: str, columns: Sequence[str], mor
     wanted = f"the columns {', '.join(others)} and {last}, and a row for each example"
     try:
         text = source.read_text(encoding="utf-8-sig")  # Excel begins its files with a mark
-        reader = csv.DictReader(io.StringIO(text), restkey="", restval=None, strict=True)
+        csv.field_size_limit(2**30)  # a text may be a book
+        reader = csv.DictReader(io.StringIO(text), strict=True)
         rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{name} cannot be read as a CSV file in UTF-8 ({error}); it must have {wanted}") from error
     header = list(reader.fieldnames or [])
     if not rows or not {*columns} <= {*header}:
         raise InputError(f"{name} must have {wanted}")
+    if doubtful := [i for i, column in enumerate(header) if not column.strip() or column in header[:i]]:
+        raise InputError(f"column {doubtful[0] + 1} of {name} has no name of its own in the first line; name it, or delete the column")
     for line, row in rows:
-        if "" in row or None in row.values():
-            raise InputError(
-                f"line {line} of {name} has {'more' if '' in row else 'fewer'} cells than its first line; put text with commas into quotes"
-            )
+        if None in row or None in row.values():
+            many = "more" if None in row else "fewer"
+            raise InputError(f"line {line} of {name} has {many} cells than its first line; put text with commas into quotes")
     return rows
 
 

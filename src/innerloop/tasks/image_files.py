@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from innerloop.config import InputError
 from innerloop.tasks.archives import opened
-from innerloop.tasks.class_split import SPLITS
+from innerloop.tasks.class_split import SPLITS, assigned
 
 KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
 
@@ -53,8 +53,11 @@ def classes_of(root: Path, names: list[str]) -> tuple[dict[str, list[str]], dict
     below = {folder[shared:]: members for folder, members in found.items()}
     if () in below:
         raise InputError(f"{root} has images beside the folders of its classes ({below[()][0]}); put them into one, or take them out")
-    if not {folder[0] for folder in below} <= {*SPLITS} or any(len(folder) < 2 for folder in below):
+    tops = {folder[0] for folder in below}
+    if tops.isdisjoint(folder[0] for folder in below if folder[0] in SPLITS and len(folder) > 1):
         return {"/".join(folder): members for folder, members in below.items()}, None
+    if other := sorted(tops - {*SPLITS}) or ["/".join(folder) for folder in below if len(folder) < 2]:
+        raise InputError(f"{root} has {other[0]} beside folders of splits; name these train, val and test, with a folder for each class")
     split: dict[str, str] = {}
     for folder in below:
         name = "/".join(folder[1:])
@@ -74,14 +77,17 @@ def decode(root: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
         raise InputError(f"{name} in {root} cannot be read as an image; replace it or delete it") from error
     if image.mode in ("I", "F"):
         raise InputError(f"{name} in {root} has 32 bits a pixel, of no known range; save it with 8 or 16")
-    return eight_bits(image)
+    return as_seen(ImageOps.exif_transpose(image))
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """What Pillow would else cut off at 255, or warn of."""
+def as_seen(image: Image.Image) -> Image.Image:
+    """In 8 bits, where Pillow would cut 16 off at 255; what is transparent is white."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def read_arrays(path: Path) -> ImageSource:
@@ -92,14 +98,20 @@ def read_arrays(path: Path) -> ImageSource:
             arrays = {name: file[name] for name in file.files}
         images, labels = arrays["images"], arrays.get("labels")
         if labels is None:
+            if images.ndim != 4 + (images.shape[-1] == 3):
+                raise ValueError("it has no labels, and no axis of classes before that of images")
             labels = np.repeat(np.arange(len(images)), images.shape[1])
             images = images.reshape(-1, *images.shape[2:])
         if images.dtype != np.uint8 or images.shape[3:] not in ((), (3,)) or len(images) != len(labels):
             raise ValueError("images must be uint8 (images, height, width) or (images, height, width, 3), with as many labels")
         numbers = np.unique(labels)
         names = [str(name) for name in arrays["class_names"]] if "class_names" in arrays else [str(label) for label in numbers]
-        split = dict(zip(names, map(str, arrays["split"]), strict=True)) if "split" in arrays else None
+        if len(set(names)) < len(names) or len(names) != len(numbers):
+            raise ValueError(f"it has {len(numbers)} classes and {len(set(names))} names of classes")
+        split = assigned(zip(names, map(str, arrays["split"]), strict=True), str(path)) if "split" in arrays else None
         rows = {name: np.flatnonzero(labels == number) for name, number in zip(names, numbers, strict=True)}
+    except InputError:
+        raise
     except Exception as error:  # whatever damaged bytes lead to
         raise InputError(
             f"{path} cannot be read as images and their classes ({str(error).splitlines()[0]}); see docs/your_data.md"

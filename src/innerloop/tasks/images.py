@@ -58,7 +58,7 @@ class Images(ClassTasks):
         known = read_split(split) if split else ready.about["split"]
         if not known:
             known = drawn_split(list(counts), folder, f"{path.stem}_split{split_seed}.csv", split_seed)
-        self.members = by_split(known, list(counts), path)
+        self.parts = by_split(known, list(counts), path)
         self.published = split if split and is_published(split) else None
 
     @property
@@ -67,7 +67,7 @@ class Images(ClassTasks):
         return self.published or super().name
 
     def classes(self, split: Split) -> Classes:
-        names = self.members[split]
+        names = self.parts[split]
         return Classes(self.images, [self.rows[name] for name in names], names)
 
 

@@ -74,7 +74,11 @@ def fingerprint(sources: list[Path]) -> str:
     digest = hashlib.sha256()
     for source in sources:
         for name in sorted(files_below(source)) if source.is_dir() else [""]:
-            entry = os.stat(os.path.join(source, name) if name else source)
+            path = os.path.join(source, name) if name else source
+            try:
+                entry = os.stat(path)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read ({error.strerror}); mend it or delete it") from error
             digest.update(f"{source.name}/{name} {entry.st_size} {entry.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
@@ -101,13 +105,14 @@ def write_prepared(path: Path, unprepared: Unprepared, state: str) -> None:
     Raises InputError where the disk has no room. What was written by half is deleted.
     """
     shape, images, about = unprepared
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)  # of a process that was killed
     needed, free = prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
         raise InputError(
             f"the prepared images take {needed / 1e6:,.0f} MB and {path.parent} has {free / 1e6:,.0f} MB left; "
             "make room, or lower task.size"
         )
-    partial = path.with_name(f"{path.name}.partial")
     header = BytesIO()
     np.lib.format.write_array_header_2_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
     digest = hashlib.sha256()

@@ -15,11 +15,12 @@ from innerloop.config import InputError, check_choice, check_count, check_positi
 from innerloop.tasks.archives import opened
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
-from innerloop.tasks.class_split import by_split
+from innerloop.tasks.class_split import by_split, listed
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.csv_files import read_rows
 
 WINDOW, STEP = 0.032, 0.016  # seconds of a spectrum, and from one to the next
+LOUDEST = 1000  # of a sample: those of floats may be a little above 1
 QUIET = 1e-6  # added to a power before its logarithm: 60 dB below the loudest that a recording can hold
 
 
@@ -44,25 +45,27 @@ class Spoken(ClassTasks):
     ) -> None:  # fmt: skip
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
         check_choice("task.unseen", unseen, ("speaker", "class"))
-        check_count("task.rate", rate)
+        check_count("task.rate", rate, least=1000)
         check_count("task.mels", mels)
         check_positive("task.seconds", seconds)
+        if seconds < WINDOW:
+            raise InputError(f"task.seconds={seconds} is shorter than a spectrum, {WINDOW}; raise it")
         path = Path(root or "").expanduser()
         if not root or not path.exists():
             raise InputError(f"task.root={root} is not there; it must be a folder or a zip of .wav files")
         with opened(path, "task.root must be a folder or a zip of .wav files") as (names, read):
-            self.recordings = listed(path, table, names) if table else named(path, names)
+            self.recordings = in_table(path, table, names) if table else named(path, names)
             waves = (read_wav(f"{r.file} in {path}", read(r.file), rate, round(seconds * rate)) for r in self.recordings)
             self.inputs = np.stack([log_mel(torch.from_numpy(wave), rate, mels).numpy() for wave in waves])
         self.unseen = unseen
         self.input_shape = self.inputs.shape[1:]
         there = sorted({r.speaker if unseen == "speaker" else r.word for r in self.recordings})
-        self.members = by_split({str(name): part for part, names in split.items() for name in names}, there, path)
+        self.parts = by_split(listed(split), there, path)
 
     def classes(self, split: Split) -> Classes:
         by_speaker = self.unseen == "speaker"
         keys = [(r.speaker if by_speaker else "", r.word) for r in self.recordings]
-        kept = sorted({key for key in keys if key[0 if by_speaker else 1] in self.members[split]})
+        kept = sorted({key for key in keys if key[0 if by_speaker else 1] in self.parts[split]})
         members = [np.array([i for i, key in enumerate(keys) if key == wanted]) for wanted in kept]
         names = [f"{word}/{speaker}" if speaker else word for speaker, word in kept]
         return Classes(self.inputs, members, names, groups=[speaker for speaker, _ in kept] if by_speaker else None)
@@ -77,7 +80,7 @@ def named(root: Path, names: list[str]) -> list[Recording]:
     return found
 
 
-def listed(root: Path, table: str, names: list[str]) -> list[Recording]:
+def in_table(root: Path, table: str, names: list[str]) -> list[Recording]:
     """What a CSV file says of the files in `root`; others there are passed over."""
     rows = [row for _, row in read_rows(Path(table).expanduser(), f"task.table={table}", ("file", "class", "speaker"))]
     files, there = [row["file"] for row in rows], set(names)
@@ -95,6 +98,7 @@ def read_wav(name: str, content: bytes, rate: int, samples: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
+            warnings.filterwarnings("error", "Reached EOF prematurely")
             found, wave = wavfile.read(io.BytesIO(content))
     except Exception as error:  # whatever damaged bytes lead to
         raise InputError(f"{name} cannot be read as a .wav file; replace it or leave it out") from error
@@ -103,8 +107,8 @@ def read_wav(name: str, content: bytes, rate: int, samples: int) -> np.ndarray:
     if not len(wave):
         raise InputError(f"{name} is of zero length; leave it out")
     wave = in_unit_range(wave.reshape(len(wave), -1)[:samples]).mean(1)
-    if not np.isfinite(wave).all():
-        raise InputError(f"{name} has samples that are no numbers; replace it or leave it out")
+    if not (np.abs(wave) <= LOUDEST).all():
+        raise InputError(f"{name} has samples that are no numbers from -1 to 1; replace it or leave it out")
     return np.pad(wave, (0, samples - len(wave))).astype(np.float32)
 
 

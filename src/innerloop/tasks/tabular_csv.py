@@ -12,6 +12,8 @@ from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.csv_files import check_text, read_rows
 
+LARGEST = 1e30  # of a number: scaled ones have to fit float32
+
 
 class TabularCsv(ClassTasks):
     """Rows of numbers (features,) float32 of which a column says the problem and another the class; an episode is of one problem.
@@ -33,17 +35,19 @@ class TabularCsv(ClassTasks):
         problems, labels, rows = read_table(file)
         names = sorted(set(problems))
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)
-        self.problems = by_split(known, names, file)
-        self.keys = np.array([f"{problem}/{label}" for problem, label in zip(problems, labels, strict=True)])
-        trained = rows[np.isin(problems, self.problems["train"])]
-        deviation = trained.std(0)
-        self.rows = ((rows - trained.mean(0)) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+        self.parts = by_split(known, names, file)
+        self.members: dict[tuple[str, str], list[int]] = {}
+        for row, key in enumerate(zip(problems, labels, strict=True)):
+            self.members.setdefault(key, []).append(row)
+        trained = rows[np.isin(problems, self.parts["train"])]
+        varies = trained.min(0) < trained.max(0)  # the deviation of equal numbers is not quite 0
+        self.rows = ((rows - trained.mean(0)) / np.where(varies, trained.std(0), 1)).astype(np.float32)
         self.input_shape = (rows.shape[1],)
 
     def classes(self, split: Split) -> Classes:
-        names = [key for key in np.unique(self.keys).tolist() if key.rpartition("/")[0] in set(self.problems[split])]
-        members = [np.flatnonzero(self.keys == name) for name in names]
-        return Classes(self.rows, members, names, groups=[name.rpartition("/")[0] for name in names])
+        kept = sorted(key for key in self.members if key[0] in set(self.parts[split]))
+        members = [np.array(self.members[key]) for key in kept]
+        return Classes(self.rows, members, ["/".join(key) for key in kept], groups=[problem for problem, _ in kept])
 
 
 def read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
@@ -64,6 +68,8 @@ def number(path: Path, line: int, column: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"line {line} of {path} has {text or 'nothing'} in the column {column}, which is no number; mend or delete it")
+    if not abs(value) < LARGEST:
+        raise InputError(
+            f"line {line} of {path} has {text or 'nothing'} in the column {column}, which is no number below {LARGEST:g}; mend or delete it"
+        )
     return value

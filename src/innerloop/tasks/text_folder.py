@@ -39,15 +39,15 @@ class TextFolder(LanguageTasks):
         folder = folder.resolve()
         texts = read_folder(folder)
         known = read_split(split) if split else drawn_split(sorted(texts), folder, f"{folder.name}_split{split_seed}.csv", split_seed)
-        self.tasks = by_split(known, sorted(texts), folder)
+        self.parts = by_split(known, sorted(texts), folder)
         if vocabulary == BYTES and not known_tokenizer:
             self.tokens: dict[str, np.ndarray] = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
         else:
             decoded = {name: decode(name, text) for name, text in texts.items()}
-            encoder = known_tokenizer or byte_pairs([decoded[name] for name in self.tasks["train"]], vocabulary)
+            encoder = known_tokenizer or byte_pairs([decoded[name] for name in self.parts["train"]], vocabulary)
             self.tokens = {name: np.array(encoder.encode(text, add_special_tokens=False).ids) for name, text in decoded.items()}
         needed = (shots + queries) * (length + 1)
-        for name in sum(self.tasks.values(), []):
+        for name in sum(self.parts.values(), []):
             if len(self.tokens[name]) < needed:
                 raise InputError(
                     f"{folder / name} has {len(self.tokens[name]):,} tokens and an episode takes (shots + queries) * (length + 1) = "
@@ -55,7 +55,7 @@ class TextFolder(LanguageTasks):
                 )
 
     def distribution(self, split: Split) -> "Windows":
-        return Windows(self, [self.tokens[name] for name in self.tasks[split]])
+        return Windows(self, [self.tokens[name] for name in self.parts[split]])
 
 
 class Windows:
