@@ -20,7 +20,7 @@ from tests.tiny_data import image_files, picture, table, texts, wav_files, write
 # what experiment.py passes to a target besides its YAML
 PASSED = {"train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
-CHOICES += [f"algo=gallery/{path.stem}" for path in sorted((ROOT / "conf" / "algo" / "gallery").glob("*.yaml"))]
+CHOICES += [f"algo={path.parent.name}/{path.stem}" for path in sorted((ROOT / "conf" / "algo").glob("*/*.yaml"))]
 NARROW = ["model.width=16", "model.heads=2", "model.layers=1", "task.length=8"]
 NEEDS = {  # what a choice makes no sense without
     "algo=protonet": ["task=glyphs"],
@@ -28,7 +28,7 @@ NEEDS = {  # what a choice makes no sense without
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
     **dict.fromkeys(("algo=in_context", "model=transformer"), ["task=grammars", *NARROW]),
-    "task=grammars": NARROW,
+    **dict.fromkeys(("task=grammars", "experiment=language_base", "sweep=compare_lora"), NARROW),
     "model=hf": ["task=grammars", "task.length=8", "model.lora_rank=2"],
 }
 PRESETS = [f"task={name}" for name in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100", "cub", "caltech101")]
@@ -63,6 +63,8 @@ def needs(choice, folder):
         return [f"task.root={write_tree(folder / 'images', pictures)}", *SMALL]
     if choice == "task=tabular_csv":
         return [f"task.path={write_csv(folder / 'table.csv', table())}", *SMALL]
+    if choice.startswith("algo=lora/"):
+        return ["task=grammars", *NARROW, "model.lora_rank=2"]
     return NEEDS.get(choice, [])
 
 
