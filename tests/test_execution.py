@@ -150,7 +150,7 @@ def test_checkpointing_the_inner_loop_leaves_the_gradient(case, kind, engine):
 def test_mixed_precision_is_near_the_whole(how, kind, engine):
     """Forward, both kinds of backward, and whatever saves memory: matrix products in bfloat16, weights and gradients in float32."""
     if kind == "transformer":
-        model, objective = Transformer((16,), 32, width=32, heads=2, layers=1, base=None, lora_rank=0, prompt=0), LANGUAGE
+        model, objective = Transformer((16,), 32, 32, width=32, heads=2, layers=1, base=None, lora_rank=0, prompt=0), LANGUAGE
         episodes = Episode(*(Examples(*torch.randint(32, (2, 3, 2, 16))) for _ in range(2)))
     else:
         model, shape = make_model("mlp") if kind == "mlp" else (Conv4((1, 16, 16), 3, filters=4, norm="none", pool="stride"), (1, 16, 16))

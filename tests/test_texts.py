@@ -26,7 +26,7 @@ CLINC = DATA / "clinc150"
 
 
 def tasks_of(path, **changes):
-    return TextCsv(str(path), **{"split": None, "split_seed": 0, "vocabulary": 300, "length": 12} | COUNTS | changes)
+    return TextCsv(str(path), **{"split": None, "split_seed": 0, "tokenizer": None, "vocabulary": 300, "length": 12} | COUNTS | changes)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_bad_files(rows, message, tmp_path):
 
 def test_other_bad_input(path, tmp_path):
     with pytest.raises(InputError, match="task.path=None is not there; name a CSV file"):
-        TextCsv(None, None, 0, 300, 12, **COUNTS)
+        TextCsv(None, None, 0, None, 300, 12, **COUNTS)
     (tmp_path / "latin.csv").write_bytes("text,class\ngrün,a\n".encode("latin-1"))
     with pytest.raises(InputError, match="latin.csv cannot be read as a CSV file in UTF-8"):
         tasks_of(tmp_path / "latin.csv")
@@ -146,14 +146,14 @@ def test_other_bad_input(path, tmp_path):
     with pytest.raises(InputError, match="task.vocabulary must be a whole number >= 257, got 100"):
         tasks_of(path, vocabulary=100)
     with pytest.raises(InputError, match="model=text_encoder takes tokens"):
-        TextEncoder((1, 28, 28), 5, 300, 8, 2, 1)
+        TextEncoder((1, 28, 28), 5, None, 8, 2, 1)
     with pytest.raises(InputError, match="model.width=9 is no multiple of model.heads=2"):
         TextEncoder((8,), 5, 300, 9, 2, 1)
 
 
 def clinc(root, **changes):
     split = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
-    return Clinc150(str(root), **{"split": split, "vocabulary": 300, "length": 12} | COUNTS | changes)
+    return Clinc150(str(root), **{"split": split, "tokenizer": None, "vocabulary": 300, "length": 12} | COUNTS | changes)
 
 
 def write_clinc(root, **changes):

@@ -19,10 +19,12 @@ from innerloop.checkpoint import AtomicFiles, State
 from innerloop.config import InputError, check_count
 from innerloop.data import EpisodicDataModule
 from innerloop.disjoint import DisjointEpisodes
+from innerloop.dry_run import check_model
 from innerloop.execution import Execution
 from innerloop.frozen import FrozenEpisodes
 from innerloop.learner import MetaLearner
 from innerloop.lightning_ways import in_lightning_steps, quieten_lightning
+from innerloop.models.pretrained import check_tokens
 from innerloop.tasks.base import Tasks
 
 ALL_THREADS = torch.get_num_threads()
@@ -73,45 +75,48 @@ def build_run(cfg: DictConfig) -> Run:
     if not isinstance(execution, Execution):
         raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
     algorithm = build_algorithm(cfg, tasks, execution.forward)
+    if getattr(algorithm.model, "takes_tokens", False) and not cfg.estimate:
+        check_model(algorithm, data.val_episodes.meta_batch(range(1)), tasks.outputs)
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
-    return Run(
-        cfg,
-        data,
-        MetaLearner(
-            algorithm,
-            execution,
-            torch.get_num_threads(),
-            optimizer,
-            scheduler,
-            cfg.eval_adaptation_steps,
-            cfg.transductive,
-            cfg.steps_at_once,
-            cfg.select_by,
-        ),
-    )
+    learner = MetaLearner(
+        algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
+        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by,
+    )  # fmt: skip
+    return Run(cfg, data, learner)
 
 
 def algorithm_class(cfg: DictConfig) -> type[Algorithm[Any]]:
+    return target_class("algo", cfg.algo)
+
+
+def target_class(group: str, node: DictConfig) -> Any:
     """Raises InputError where it was defined in a notebook or script that is not this one."""
     try:
-        return resolve_name(cfg.algo._target_)
+        return resolve_name(node._target_)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"algo._target_={cfg.algo._target_} cannot be imported here; "
+            f"{group}._target_={node._target_} cannot be imported here; "
             "move the class into a file of the package, or stay where it was written"
         ) from error
 
 
+def known_of(tasks: Tasks, target: Any) -> dict[str, Any]:
+    """What a class wants to be told of the tasks, besides their shapes."""
+    return {name: getattr(tasks, name) for name in getattr(target, "of_tasks", ())}
+
+
 def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
     """Model and algorithm, fitted to the shapes of the tasks."""
-    model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs)
+    check_tokens(cfg)
+    known = known_of(tasks, target_class("model", cfg.model))
+    model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs, **known)
     node = cfg.algo
     if engine is engines.learn2learn:
         from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice
 
         target = learn2learn_class(algorithm_class(cfg))
         node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
-    known = {name: getattr(tasks, name) for name in algorithm_class(cfg).of_tasks}
+    known = known_of(tasks, algorithm_class(cfg))
     algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)
     if engine is engines.learn2learn:
         check_all_weights(algorithm)

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from innerloop.build import Run
 from innerloop.config import InputError
 from innerloop.engine import learn2learn
 from innerloop.episode import Episode, Examples
+from innerloop.execution import Execution, TaskShares
 
 DTYPES = {"64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -31,16 +32,21 @@ class Cost(NamedTuple):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that exist, and the most there were."""
+    """Counts the bytes of the tensors that exist, and the most there were; and operations, as Cost has them.
+
+    (torch's FlopCounterMode keeps tensors that would be gone without it.)
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.most = 0
+        self.now = self.most = self.flops = 0
         self._sizes: dict[int, int] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         self.count(result)
+        if formula := flop_registry.get(function._overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
         return result
 
     def count(self, tensors: Any) -> None:
@@ -58,12 +64,15 @@ class LiveBytes(TorchDispatchMode):
 
 def estimate(run: Run) -> Cost:
     """Of a run as it is configured, its precision included, on one device. Raises InputError for engine=learn2learn, whose clones cannot be
-    followed."""
+    followed, and where nothing is trained."""
+    if not run.learner.algorithm.learns or not run.learner.algorithm.trained():
+        raise InputError("estimate=true is of an outer step, and this algorithm has none; choose one that learns")
     if run.learner.shares.execution.forward is learn2learn:
         raise InputError("estimate=true cannot follow learn2learn's clones; use engine=vmap or engine=loop")
     tasks = run.cfg.meta_batch_size
     at_once = min(tasks, (run.learner.shares.execution.chunk_size or tasks) * torch.get_num_threads())
-    episodes = run.data.train_episodes.meta_batch(range(at_once))
+    taken = min(tasks, 2 * at_once)  # the third share takes no more than the second
+    episodes = run.data.train_episodes.meta_batch(range(taken))
     mode = FakeTensorMode()
     precision, _, how = str(run.cfg.trainer.precision).partition("-")
     dtype = DTYPES.get(precision, torch.float32)
@@ -76,15 +85,16 @@ def estimate(run: Run) -> Cost:
         live.count(list(algorithm.parameters()))
         weights = live.now
         optimizer = run.learner.optimizer(params=algorithm.trained())
-        with FlopCounterMode(display=False) as counter:
-            with torch.autocast("cpu", dtype, enabled=how == "mixed"):
-                losses, predictions = algorithm(episodes)
-            losses.mean().backward()
-        del losses, predictions
+        shares = TaskShares(algorithm, Execution(run.learner.shares.execution.forward, at_once, False), threads=1)
+        shares.obstacle = None  # it is no use to watch tensors that hold no numbers
+        with torch.autocast("cpu", dtype, enabled=how == "mixed"):
+            loss, predictions = shares.outer_loss(episodes)
+        loss.backward()
+        del loss, predictions
         before = live.now
         optimizer.step()
         kept = live.now - before
-    return Cost(weights, kept, live.most, counter.get_total_flops() * tasks // at_once)
+    return Cost(weights, kept, live.most, live.flops * tasks // taken)
 
 
 def in_type(tensor: Tensor, algorithm: nn.Module) -> Tensor:

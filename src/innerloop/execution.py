@@ -21,6 +21,7 @@ from innerloop.episode import Episode, Examples
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 UNKNOWN = "not looked for yet"
 
 
@@ -131,28 +132,33 @@ class TaskShares:
             for share in shares:  # here, since tracing changes torch for all threads
                 if shapes_of(share) not in self._compiled:
                     self._compiled[shapes_of(share)] = compile_outer_gradient(self.algorithm, share)
-        parts = self._side_by_side(self._outer_gradient, shares)
-        gradients = [added(part) for part in zip(*(part.gradients for part in parts), strict=True)]
-        return OuterGradient(joined([part.losses for part in parts]), joined([part.predictions for part in parts]), gradients)
+        threads, count = self._threads(len(shares)), len(shares)
+        of_threads = [shares[count * thread // threads : count * (thread + 1) // threads] for thread in range(threads)]
+        return together(self._side_by_side(self._sum, of_threads))
+
+    def _sum(self, algorithm: Algorithm[Any], shares: list[Episode]) -> OuterGradient:
+        """Of one share after the other: their gradients are not all there at once."""
+        parts: list[OuterGradient] = []
+        gradients: list[Tensor | None] = []
+        for share in shares:
+            part = self._outer_gradient(algorithm, share)
+            gradients = [added(pair) for pair in zip(gradients, part.gradients, strict=True)] if parts else part.gradients
+            parts.append(part._replace(gradients=[]))
+            del part  # or its gradients would be there beside the next share's
+        return together(parts)._replace(gradients=gradients)
 
     def map(self, function: Callable[[Algorithm[Any], Episode], Result], episodes: Episode) -> list[Result]:
         """function(algorithm, share) of a share of the tasks for each thread, in order."""
         tasks = len(episodes.support.x)
         return self._side_by_side(function, cut(episodes, -(-tasks // self._threads(tasks))))
 
-    def _side_by_side(self, function: Callable[[Algorithm[Any], Episode], Result], shares: list[Episode]) -> list[Result]:
-        threads = self._threads(len(shares))
-        if threads == 1:
-            return [function(self.algorithm, share) for share in shares]
-        results: list[Any] = [None] * len(shares)
-
-        def work(thread: int) -> None:
-            for index in range(thread, len(shares), threads):
-                results[index] = function(self._copies[thread], shares[index])
-
-        for done in [self._workers().submit(work, thread) for thread in range(threads)]:
-            done.result()
-        return results
+    def _side_by_side(self, function: Callable[[Algorithm[Any], Item], Result], items: list[Item]) -> list[Result]:
+        """One for each thread."""
+        if len(items) == 1:
+            return [function(self.algorithm, items[0])]
+        workers = self._workers()
+        at_work = [workers.submit(function, twin, item) for twin, item in zip(self._copies, items, strict=False)]
+        return [done.result() for done in at_work]
 
     def _threads(self, tasks: int) -> int:
         """How many threads share so many tasks (or shares): one where more would change the result, or gain nothing."""
@@ -233,6 +239,12 @@ def scaled(gradients: list[Tensor | None], factor: Tensor) -> list[Tensor | None
     """All at once: for a small network a multiplication takes as long as its Python."""
     products = iter(torch._foreach_mul([gradient for gradient in gradients if gradient is not None], factor))
     return [None if gradient is None else next(products) for gradient in gradients]
+
+
+def together(parts: list[OuterGradient]) -> OuterGradient:
+    """Of all their tasks, in order."""
+    gradients = [added(part) for part in zip(*(part.gradients for part in parts), strict=True)]
+    return OuterGradient(joined([part.losses for part in parts]), joined([part.predictions for part in parts]), gradients)
 
 
 def joined(parts: list[Tensor]) -> Tensor:

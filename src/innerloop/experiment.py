@@ -52,8 +52,7 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     force = cfg.resume == "force"
     cfg = with_output_dir(cfg, str(directory))
     cfg.val_every = validation_interval(cfg)
-    if "root" in cfg.task:
-        cfg.task.root = cfg.task.root  # what INNERLOOP_DATA says now: the run stays with its data
+    settle_paths(cfg)
     origin = origin_of(cfg)
     check_same_run(directory, origin, force)
     results = directory / "results.json"
@@ -69,6 +68,14 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
     rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
     return test(built, trainer, results, train(built, trainer, state))
+
+
+def settle_paths(cfg: DictConfig) -> None:
+    """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
+    for group, key in (("task", "root"), ("task", "path"), ("task", "tokenizer"), ("model", "base"), ("model", "path")):
+        if value := cfg[group].get(key):
+            path = Path(value).expanduser()
+            cfg[group][key] = str(path.absolute()) if path.exists() else value
 
 
 def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> Training:

@@ -115,6 +115,6 @@ def draw_step_sizes(run: Run) -> str | None:
     algorithm = run.learner.algorithm
     if not isinstance(algorithm, MetaSGD):
         return None
-    named = zip(dict(algorithm.model.named_parameters()), algorithm.step_sizes, strict=True)
+    named = zip(algorithm.slow_weights(), algorithm.step_sizes, strict=True)
     values = {name: rates.detach().flatten().numpy() for name, rates in named}
     return figures.boxes("Learned inner learning rates", "inner learning rate (5 %, quartiles, 95 %)", values, algorithm.inner_lr)

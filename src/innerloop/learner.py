@@ -72,7 +72,8 @@ class MetaLearner(LightningModule):
         checkpoint["state_dict"] |= frozen
 
     def _frozen(self) -> dict[str, Tensor]:
-        return {f"algorithm.{name}": p.detach() for name, p in self.algorithm.named_parameters() if not p.requires_grad}
+        named = self.algorithm.named_parameters(remove_duplicate=False)  # tied weights have two names in a checkpoint
+        return {f"algorithm.{name}": p.detach() for name, p in named if not p.requires_grad}
 
     def configure_model(self) -> None:
         """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError where `engine` does not go with it."""

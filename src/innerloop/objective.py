@@ -11,9 +11,14 @@ from torchmetrics.functional.classification import multiclass_f1_score, multicla
 PerTask = Callable[[Tensor, Tensor], Tensor]
 
 
+def precise(predictions: Tensor) -> Tensor:
+    """In float32 at least: a mean in 16 bits has two or three digits."""
+    return predictions.to(torch.promote_types(predictions.dtype, torch.float32))
+
+
 def cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of each task: logits (tasks, n, ways), labels (tasks, n) -> (tasks,)."""
-    return F.cross_entropy(predictions.flatten(0, -2), y.flatten(), reduction="none").view(y.shape).mean(-1)
+    return F.cross_entropy(precise(predictions).flatten(0, -2), y.flatten(), reduction="none").view(y.shape).mean(-1)
 
 
 def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
@@ -47,7 +52,7 @@ def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
 
 def token_cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of each task's tokens, in nats: logits (tasks, n, length, vocabulary), tokens (tasks, n, length) -> (tasks,)."""
-    return F.cross_entropy(predictions.flatten(0, -2), y.flatten(), reduction="none").view(len(y), -1).mean(-1)
+    return F.cross_entropy(precise(predictions).flatten(0, -2), y.flatten(), reduction="none").view(len(y), -1).mean(-1)
 
 
 def perplexity(predictions: Tensor, y: Tensor) -> Tensor:
@@ -57,7 +62,7 @@ def perplexity(predictions: Tensor, y: Tensor) -> Tensor:
 
 def mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of each task: both (tasks, n, outputs) -> (tasks,)."""
-    return (predictions - y).square().mean((-2, -1))
+    return (precise(predictions) - y).square().mean((-2, -1))
 
 
 @dataclass(frozen=True)

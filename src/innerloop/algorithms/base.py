@@ -82,7 +82,10 @@ def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
     """The names of the model's weights that a pattern fits. Raises InputError for a pattern that fits none."""
     names = [name for name, _ in model.named_parameters()]
     found: list[str] = []
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    wanted = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(wanted, list) or not wanted or not all(isinstance(pattern, str) for pattern in wanted):
+        raise InputError(f"{setting} must be a pattern of weights' names or a list of some, got {patterns!r}")
+    for pattern in wanted:
         fitting = [name for name in names if fnmatch(name, pattern)]
         if not fitting:
             some = ", ".join(names[:3] + names[-2:] if len(names) > 5 else names)

@@ -20,15 +20,18 @@ class HuggingFace(nn.Module):
     path: a local folder, as save_pretrained writes it; or null, and `config` says what to build with random weights: model_type and what
     its configuration class takes. head: "causal" or "classifier". lora_rank: of matrices beside linear layers (Hu et al. 2021, arXiv
     2106.09685), those of lora_targets or all; their names have lora_ in them. prompt: vectors before the tokens (Lester et al. 2021, arXiv
-    2104.08691); their name has prompt in it. 0: none. Both are peft's.
+    2104.08691); their name has prompt in it. 0: none. Both are peft's. vocabulary: how many tokens the task has.
 
     Attention is written out ("eager"): the fused kernels have no second derivative, and vmap refuses them. Raises InputError where
     something is not there, or does not fit.
     """
 
+    takes_tokens = True
+    of_tasks = ("vocabulary",)
+
     def __init__(
-        self, input_shape: Sequence[int], outputs: int, path: str | None, config: dict[str, Any] | None, head: str,
-        lora_rank: int, lora_targets: list[str] | None, prompt: int,
+        self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, path: str | None, config: dict[str, Any] | None,
+        head: str, lora_rank: int, lora_targets: list[str] | None, prompt: int,
     ) -> None:  # fmt: skip
         super().__init__()
         check_choice("model.head", head, ("causal", "classifier"))
@@ -36,13 +39,15 @@ class HuggingFace(nn.Module):
             check_count(f"model.{name}", value, least=0)
         if lora_rank and prompt:
             raise InputError("model.lora_rank and model.prompt are two ways to add weights; set one of them to 0")
-        if len(input_shape) != 1:
-            raise InputError(f"model=hf takes tokens (length,), this task has {tuple(input_shape)}; use another model")
+        if prompt and head == "classifier":  # transformers then takes the class from the last token, padding or not
+            raise InputError("model.prompt does not go with model.head=classifier; use model.lora_rank")
+        if not vocabulary:
+            raise InputError(f"model=hf takes tokens, this task has inputs {tuple(input_shape)}; use another model")
         self.head_is_causal = head == "causal"
-        self.model = load(path, config, head, outputs)
-        if self.head_is_causal and self.model.config.vocab_size < outputs:
+        self.model = load(path, config, head, outputs, vocabulary)
+        if self.model.config.vocab_size < vocabulary:
             raise InputError(
-                f"the model has {self.model.config.vocab_size} tokens and the task {outputs}; set task.tokenizer to the model's"
+                f"the model has {self.model.config.vocab_size} tokens and the task {vocabulary}; set task.tokenizer to the model's"
             )
         self.outputs = outputs
         if lora_rank or prompt:
@@ -55,12 +60,13 @@ class HuggingFace(nn.Module):
         return logits[:, -x.shape[1] :, : self.outputs] if self.head_is_causal else logits
 
 
-def load(path: str | None, config: dict[str, Any] | None, head: str, outputs: int) -> Any:
-    """The model alone."""
+def load(path: str | None, config: dict[str, Any] | None, head: str, outputs: int, vocabulary: int) -> Any:
+    """The model alone, in the precision that weights have here, whatever its file has; ready to be trained."""
     try:
         import transformers  # seconds
     except ImportError as error:
         raise InputError(NEEDED) from error
+    transformers.utils.logging.disable_progress_bar()
     kind = transformers.AutoModelForCausalLM if head == "causal" else transformers.AutoModelForSequenceClassification
     labels = {} if head == "causal" else {"num_labels": outputs, "pad_token_id": PADDING}
     try:
@@ -68,12 +74,13 @@ def load(path: str | None, config: dict[str, Any] | None, head: str, outputs: in
             folder = Path(path).expanduser()
             if not (folder / "config.json").is_file():
                 raise InputError(f"model.path={path} has no config.json; name the folder of a model, as save_pretrained writes it")
-            return kind.from_pretrained(folder, attn_implementation="eager", local_files_only=True, **labels)
+            how = {"attn_implementation": "eager", "local_files_only": True, "dtype": torch.get_default_dtype()}
+            return kind.from_pretrained(folder, **how, **labels).train()
         if not config or "model_type" not in config:
             raise InputError("model=hf needs model.path, a local folder, or model.config with its model_type")
         arguments = dict(config)
         if arguments.get("vocab_size") is None:
-            arguments["vocab_size"] = outputs
+            arguments["vocab_size"] = vocabulary
         made = transformers.AutoConfig.for_model(arguments.pop("model_type"), **arguments, **labels)
         return kind.from_config(made, attn_implementation="eager")
     except InputError:

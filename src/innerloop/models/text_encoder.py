@@ -33,17 +33,23 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """body: an Encoder of `layers` blocks of `width` with `heads`; head: linear to `outputs`. x (n, length) int64 -> (n, outputs)."""
+    """body: an Encoder of `layers` blocks of `width` with `heads`; head: linear to `outputs`. x (n, length) int64 -> (n, outputs).
 
-    def __init__(self, input_shape: Sequence[int], outputs: int, vocabulary: int, width: int, heads: int, layers: int) -> None:
+    vocabulary: how many tokens the task has.
+    """
+
+    takes_tokens = True
+    of_tasks = ("vocabulary",)
+
+    def __init__(self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int) -> None:
         super().__init__()
-        for name, value in (("vocabulary", vocabulary), ("width", width), ("heads", heads)):
+        for name, value in (("width", width), ("heads", heads)):
             check_count(f"model.{name}", value)
         check_count("model.layers", layers, least=0)
         if width % heads:
             raise InputError(f"model.width={width} is no multiple of model.heads={heads}; change one of them")
-        if len(input_shape) != 1:
-            raise InputError(f"model=text_encoder takes tokens (length,), this task has {tuple(input_shape)}; use another model")
+        if not vocabulary:
+            raise InputError(f"model=text_encoder takes tokens, this task has inputs {tuple(input_shape)}; use another model")
         self.body = Encoder(vocabulary, input_shape[0], width, heads, layers)
         self.head = nn.Linear(width, outputs)
 

@@ -41,8 +41,12 @@ class Transformer(nn.Module):
     2021, arXiv 2104.08691), "body.prompt". 0: none of them. Raises InputError for widths that do not fit, and a base of another shape.
     """
 
+    takes_tokens = True
+    of_tasks = ("vocabulary",)
+
     def __init__(
-        self, input_shape: Sequence[int], outputs: int, width: int, heads: int, layers: int, base: str | None, lora_rank: int, prompt: int
+        self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int,
+        base: str | None, lora_rank: int, prompt: int,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (("width", width), ("heads", heads), ("layers", layers)):
@@ -51,12 +55,12 @@ class Transformer(nn.Module):
             check_count(f"model.{name}", value, least=0)
         if width % (2 * heads):
             raise InputError(f"model.width={width} is no even multiple of model.heads={heads}; change one of them")
-        if len(input_shape) != 1:
-            raise InputError(f"model=transformer takes tokens (length,), this task has {tuple(input_shape)}; use another model")
+        if vocabulary != outputs:
+            raise InputError("model=transformer predicts tokens, which is not what this task asks for; use another model")
         self.body = Decoder(outputs, width, heads, layers, prompt)
         self.head = nn.Linear(width, outputs)
         if base:
-            load_base(self, base)
+            load_base(self, base, heads=heads)
         if lora_rank:
             add_lora(self, lora_rank, ["mix", "out", "up", "down"])
 

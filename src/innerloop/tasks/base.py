@@ -36,6 +36,7 @@ class Tasks(ABC):
     objective: loss and metric. input_shape: shape of one input. outputs: width of a prediction (ways, or regression targets).
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
+    vocabulary: how many tokens inputs are made of; None where they are none.
     parts: what is in train, val and test, by name, where a file that a user may edit says so, or a configuration.
     """
 
@@ -46,6 +47,7 @@ class Tasks(ABC):
     train_ways: int | None = None
     shots: int
     queries: int
+    vocabulary: int | None = None
     parts: dict[str, list[str]] = {}
 
     @property

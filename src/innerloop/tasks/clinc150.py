@@ -24,7 +24,7 @@ class Clinc150(Texts):
     """
 
     def __init__(
-        self, root: str, split: dict[str, list[str]], vocabulary: int, length: int,
+        self, root: str, split: dict[str, list[str]], tokenizer: str | None, vocabulary: int, length: int,
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         folder = Path(root).expanduser()
@@ -43,7 +43,7 @@ class Clinc150(Texts):
             ) from error
         chosen = by_split(listed(split), list(there), folder)
         parts = {part: [intent for domain in names for intent in there[domain]] for part, names in chosen.items()}
-        super().__init__(texts, parts, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(texts, parts, tokenizer, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
 
 
 def read_json(root: Path, name: str) -> dict[str, list[list[str]]]:

@@ -21,6 +21,7 @@ class LanguageTasks(Tasks):
         for name, value in (("length", length), ("shots", shots), ("queries", queries)):
             check_count(f"task.{name}", value)
         self.input_shape, self.outputs, self.shots, self.queries = (length,), vocabulary, shots, queries
+        self.vocabulary = vocabulary
 
     @property
     def support_size(self) -> dict[str, int]:

@@ -12,11 +12,11 @@ class TextCsv(Texts):
     """A CSV file with the columns text and class.
 
     split: a CSV of class,split; null draws one from split_seed, 64, 16 and 20 % of the classes, and writes it beside the data.
-    vocabulary, length: as Texts. Raises InputError for what is missing, empty or not UTF-8, by its line.
+    tokenizer, vocabulary, length: as Texts. Raises InputError for what is missing, empty or not UTF-8, by its line.
     """
 
     def __init__(
-        self, path: str | None, split: str | None, split_seed: int, vocabulary: int, length: int,
+        self, path: str | None, split: str | None, split_seed: int, tokenizer: str | None, vocabulary: int, length: int,
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         check_count("task.split_seed", split_seed, least=0)
@@ -27,7 +27,7 @@ class TextCsv(Texts):
         names = sorted({name for _, name in texts})
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)
         parts = by_split(known, names, file)
-        super().__init__(texts, parts, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(texts, parts, tokenizer, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
 
 
 def read_texts(path: Path) -> list[tuple[str, str]]:

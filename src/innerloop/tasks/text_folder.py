@@ -1,17 +1,16 @@
 """Texts of many authors, languages or projects."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode
-from innerloop.tasks.archives import is_stray
+from innerloop.tasks.archives import opened
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.language import LanguageTasks
-from innerloop.tasks.texts import BYTES, byte_pairs
+from innerloop.tasks.texts import BYTES, byte_pairs, read_tokenizer
 
 
 class TextFolder(LanguageTasks):
@@ -30,7 +29,7 @@ class TextFolder(LanguageTasks):
         length: int, shots: int, queries: int,
     ) -> None:  # fmt: skip
         check_count("task.vocabulary", vocabulary, least=BYTES)
-        known_tokenizer = read_tokenizer(Path(tokenizer).expanduser()) if tokenizer else None
+        known_tokenizer = read_tokenizer(tokenizer) if tokenizer else None
         super().__init__(known_tokenizer.get_vocab_size() if known_tokenizer else vocabulary, length, shots, queries)
         check_count("task.split_seed", split_seed, least=0)
         folder = Path(root or "").expanduser()
@@ -74,14 +73,16 @@ class Windows:
 
 def read_folder(root: Path) -> dict[str, bytes]:
     """The text of each task; of several files one after the other. What a run wrote beside them (*.csv) is passed over."""
-    there = [path for path in sorted(root.iterdir()) if not is_stray(path.name)]
-    folders = [path for path in there if path.is_dir()]
-    if folders:
-        return {folder.name: b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()) for folder in folders}
-    files = [path for path in there if path.suffix != ".csv"]
-    if not files:
+    with opened(root, "task.root must be a folder") as (names, read):
+        files = [PurePosixPath(name) for name in sorted(names)]
+        folders = any(len(file.parts) > 1 for file in files)
+        found: dict[str, list[bytes]] = {}
+        for file in files:
+            if len(file.parts) > 1 or (not folders and file.suffix != ".csv"):
+                found.setdefault(file.parts[0], []).append(read(str(file)))
+    if not found:
         raise InputError(f"{root} is empty; it must have a folder or a file for each task")
-    return {path.name: path.read_bytes() for path in files}
+    return {name: b"\n".join(texts) for name, texts in found.items()}
 
 
 def decode(name: str, text: bytes) -> str:
@@ -91,11 +92,3 @@ def decode(name: str, text: bytes) -> str:
         raise InputError(
             f"the text of {name} is not UTF-8 ({error}); mend it, or take bytes, task.vocabulary={BYTES} without a tokenizer"
         ) from error
-
-
-def read_tokenizer(path: Path) -> Tokenizer:
-    file = path / "tokenizer.json" if path.is_dir() else path
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # of no narrower class
-        raise InputError(f"task.tokenizer={path} cannot be read ({error}); name a tokenizer.json or the folder of one") from error

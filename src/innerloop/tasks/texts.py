@@ -1,13 +1,14 @@
 """Few-shot classification of texts."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-from innerloop.config import check_count
+from innerloop.config import InputError, check_count
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
@@ -19,21 +20,28 @@ BYTES = 256
 class Texts(ClassTasks):
     """Tell classes of texts apart. Inputs are (length,) int64 ids of tokens, 0 where the text has ended.
 
-    texts: with the class of each. parts: the classes of train, val and test. vocabulary: how many tokens there are, pieces of words found
-    by byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) in the training texts alone, so that what val and test say stays unseen;
-    whatever is no such piece is spelt out in bytes. length: texts are cut off there.
+    texts: with the class of each. parts: the classes of train, val and test. tokenizer: a tokenizer.json, or the folder of one, as language
+    models come with; its token 0 counts as padding. null makes tokens of `vocabulary` kinds, pieces of words found by byte-pair encoding
+    (Sennrich et al. 2016, arXiv 1508.07909) in the training texts alone, so that what val and test say stays unseen; whatever is no such
+    piece is spelt out in bytes. length: texts are cut off there.
     """
 
     def __init__(
-        self, texts: Sequence[tuple[str, str]], parts: dict[str, list[str]], vocabulary: int, length: int,
+        self, texts: Sequence[tuple[str, str]], parts: dict[str, list[str]], tokenizer: str | None, vocabulary: int, length: int,
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
         check_count("task.vocabulary", vocabulary, least=BYTES + 1)
         check_count("task.length", length)
-        self.input_shape, self.vocabulary, self.parts = (length,), vocabulary, parts
+        self.input_shape, self.parts = (length,), parts
         trained = set(parts["train"])
-        self.tokenizer = trained_tokenizer([text for text, name in texts if name in trained], vocabulary, length)
+        if tokenizer:
+            self.tokenizer = read_tokenizer(tokenizer)
+        else:
+            self.tokenizer = trained_tokenizer([text for text, name in texts if name in trained], vocabulary)
+        self.vocabulary = self.tokenizer.get_vocab_size() if tokenizer else vocabulary
+        self.tokenizer.enable_truncation(length)
+        self.tokenizer.enable_padding(pad_id=PADDING, pad_token="[PAD]", length=length)
         self.tokens = np.array([encoding.ids for encoding in self.tokenizer.encode_batch([text for text, _ in texts])], np.int64)
         names = np.array([name for _, name in texts])
         self.rows = {name: np.flatnonzero(names == name) for part in parts.values() for name in part}
@@ -43,6 +51,7 @@ class Texts(ClassTasks):
 
     @property
     def as_vectors(self) -> nn.Module:
+        assert self.vocabulary
         return BagOfTokens(self.vocabulary)
 
 
@@ -58,11 +67,20 @@ class BagOfTokens(nn.Module):
         return nn.functional.normalize(counts, dim=1)
 
 
-def trained_tokenizer(texts: Sequence[str], vocabulary: int, length: int) -> Tokenizer:
-    """Of lower-cased texts, which it cuts and fills up to `length` tokens."""
-    tokenizer = byte_pairs(texts, vocabulary, normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]), ["[PAD]"])
-    tokenizer.enable_truncation(length)
-    tokenizer.enable_padding(pad_id=PADDING, pad_token="[PAD]", length=length)
+def trained_tokenizer(texts: Sequence[str], vocabulary: int) -> Tokenizer:
+    """Of lower-cased texts."""
+    return byte_pairs(texts, vocabulary, normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()]), ["[PAD]"])
+
+
+def read_tokenizer(name: str) -> Tokenizer:
+    """A tokenizer.json, or that of a folder, without the limits of length that it may have been saved with."""
+    path = Path(name).expanduser()
+    try:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json" if path.is_dir() else path))
+    except Exception as error:  # of no narrower class
+        raise InputError(f"task.tokenizer={name} cannot be read ({error}); name a tokenizer.json or the folder of one") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     return tokenizer
 
 
