@@ -1,7 +1,9 @@
 """Every notebook and script runs."""
 
+import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +13,9 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.conftest import ROOT
+from tests.tiny_data import write_tree
 
+CONTROL = b"Package: manpages-fr\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: pages\n"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -88,6 +92,35 @@ def test_cost_measures_and_draws(tmp_path):
     rows = json.loads((tmp_path / "cost.json").read_text())
     assert len(rows) == 10 and all(row["seconds"] > 0 and row["mb"] > 0 for row in rows)
     assert "picture: cost.png" in printed and (tmp_path / "cost.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_large_models_are_measured_beside_their_estimates(tmp_path):
+    printed = call_script("large_models.py", "--quick", "--output", "rows.json", cwd=tmp_path)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert len(rows) == 4 and printed.count("| 1 M |") == 4
+    for row in rows:
+        assert row["tokens_per_second"] > 0 and row["peak_mb"] == pytest.approx(row["estimate_mb"], rel=0.25)
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
+def test_manual_pages_become_text(tmp_path, monkeypatch):
+    """Of a package as Debian's are, and links to other pages are passed over."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import manpages
+
+    page = '.\\" licence\n.TH LS 1 "mai 2024"\n.SH NOM\n.B ls\n\\- afficher \\fIle contenu\\fR de r\u00e9pertoires\n'
+    files = {"usr/share/man/fr/man1/ls.1.gz": page, "usr/share/man/fr/man1/dir.1.gz": ".so man1/ls.1", "usr/share/man/man1/ls.1.gz": "ls"}
+    tree = {name: gzip.compress(text.encode()) for name, text in files.items()}
+    tree |= {"usr/share/doc/manpages-fr/copyright": b"GPL-3+", "DEBIAN/control": CONTROL}
+    subprocess.run(["dpkg-deb", "-b", str(write_tree(tmp_path / "tree", tree)), str(tmp_path / "fr.deb")], check=True, capture_output=True)
+    manpages.unpack(tmp_path / "fr.deb", tmp_path / "text")
+    found = {str(path.relative_to(tmp_path / "text")): path.read_text() for path in (tmp_path / "text").rglob("*") if path.is_file()}
+    assert found == {
+        "fr/ls.1.txt": 'LS 1 "mai 2024"\nNOM\nls\n- afficher le contenu de r\u00e9pertoires\n',
+        "en/ls.1.txt": "ls\n",
+        ".copyright/manpages-fr": "GPL-3+",
+    }
 
 
 def test_survive_kills_and_compares():
