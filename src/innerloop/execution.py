@@ -2,22 +2,21 @@
 
 import contextlib
 import copy
-import functools
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import Function
+from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.compiled import Compiled, compile_outer_gradient
 from innerloop.config import InputError, check_count, check_flag
 from innerloop.engine import Engine, learn2learn
 from innerloop.episode import Episode, Examples
+from innerloop.outer_gradient import OuterGradient, WithGradients, added, outer_gradient, scaled, together
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -43,21 +42,6 @@ class Execution:
             check_count("engine.chunk_size", self.chunk_size)
         if self.compile and self.forward is learn2learn:
             raise InputError("engine.compile=true cannot compile learn2learn's learners; use engine=vmap or engine=loop")
-
-
-class OuterGradient(NamedTuple):
-    """losses (tasks,), predictions (tasks, n, outputs), and the summed losses' gradient for each trained parameter (None: unused)."""
-
-    losses: Tensor
-    predictions: Tensor
-    gradients: list[Tensor | None]
-
-
-def outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> OuterGradient:
-    """By autograd through the inner loop."""
-    losses, predictions = algorithm(episodes)
-    gradients = torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)
-    return OuterGradient(losses.detach(), predictions.detach(), list(gradients))
 
 
 class TaskShares:
@@ -220,37 +204,3 @@ def cut(episodes: Episode, size: int) -> list[Episode]:
 def shapes_of(episodes: Episode) -> Any:
     """What a compiled function was compiled for."""
     return tuple((v.shape, v.stride(), v.dtype, v.device) for part in episodes for v in part)
-
-
-class WithGradients(Function):
-    """A mean loss whose summed gradients are known already: backward hands them on, so that any trainer and strategy works as usual."""
-
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, tasks: int, gradients: list[Tensor | None], *parameters: nn.Parameter) -> Tensor:
-        ctx.tasks, ctx.gradients = tasks, gradients
-        return loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> Any:
-        return None, None, None, *scaled(ctx.gradients, scale / ctx.tasks)
-
-
-def scaled(gradients: list[Tensor | None], factor: Tensor) -> list[Tensor | None]:
-    """All at once: for a small network a multiplication takes as long as its Python."""
-    products = iter(torch._foreach_mul([gradient for gradient in gradients if gradient is not None], factor))
-    return [None if gradient is None else next(products) for gradient in gradients]
-
-
-def together(parts: list[OuterGradient]) -> OuterGradient:
-    """Of all their tasks, in order."""
-    gradients = [added(part) for part in zip(*(part.gradients for part in parts), strict=True)]
-    return OuterGradient(joined([part.losses for part in parts]), joined([part.predictions for part in parts]), gradients)
-
-
-def joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def added(parts: tuple[Tensor | None, ...]) -> Tensor | None:
-    """The sum, in order; None where the parts are (a parameter that the loss does not use)."""
-    return None if parts[0] is None else functools.reduce(torch.add, parts)  # type: ignore[arg-type]

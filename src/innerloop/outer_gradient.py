@@ -1,0 +1,60 @@
+"""The outer gradient of a meta-batch: taken, put together from shares, and handed to whatever trains."""
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.episode import Episode
+
+
+class OuterGradient(NamedTuple):
+    """losses (tasks,), predictions (tasks, n, outputs), and the summed losses' gradient for each trained parameter (None: unused)."""
+
+    losses: Tensor
+    predictions: Tensor
+    gradients: list[Tensor | None]
+
+
+def outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> OuterGradient:
+    """By autograd through the inner loop."""
+    losses, predictions = algorithm(episodes)
+    gradients = torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)
+    return OuterGradient(losses.detach(), predictions.detach(), list(gradients))
+
+
+class WithGradients(Function):
+    """A mean loss whose summed gradients are known already: backward hands them on, so that any trainer and strategy works as usual."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, tasks: int, gradients: list[Tensor | None], *parameters: nn.Parameter) -> Tensor:
+        ctx.tasks, ctx.gradients = tasks, gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> Any:
+        return None, None, None, *scaled(ctx.gradients, scale / ctx.tasks)
+
+
+def scaled(gradients: list[Tensor | None], factor: Tensor) -> list[Tensor | None]:
+    """All at once: for a small network a multiplication takes as long as its Python."""
+    products = iter(torch._foreach_mul([gradient for gradient in gradients if gradient is not None], factor))
+    return [None if gradient is None else next(products) for gradient in gradients]
+
+
+def together(parts: list[OuterGradient]) -> OuterGradient:
+    """Of all their tasks, in order."""
+    gradients = [added(part) for part in zip(*(part.gradients for part in parts), strict=True)]
+    return OuterGradient(joined([part.losses for part in parts]), joined([part.predictions for part in parts]), gradients)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def added(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+    """The sum, in order; None where the parts are (a parameter that the loss does not use)."""
+    return None if parts[0] is None else functools.reduce(torch.add, parts)  # type: ignore[arg-type]
