@@ -358,6 +358,8 @@ def test_a_model_keeps_to_its_tokens(tmp_path):
     )
     base = ["task=grammars", "task.length=12", "model.width=16", "model.layers=1", "model.heads=2"]
     run(compose_run(*base, *TINY), tmp_path / "base")
+    with pytest.raises(InputError, match="nowhere is not the output directory of a run: it has no config.yaml"):
+        build_run(compose_run(*base, f"model.base={tmp_path / 'nowhere'}"))
     with pytest.raises(InputError, match="has model.heads=2, and here it is 1; make it equal"):
         build_run(compose_run(*base, "model.heads=1", f"model.base={tmp_path / 'base'}"))
     folder = write_tree(tmp_path / "letters", {name: content for name, content in authors().items()})

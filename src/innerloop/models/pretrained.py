@@ -2,25 +2,22 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from innerloop.checkpoint import BEST, read
 from innerloop.config import InputError
+from innerloop.settings import load_config
 
 BYTES = 256  # tokens of that many kinds are bytes; more were found in the training texts
 OWN = ("lora_", "prompt")  # in the names of what is added to a base
 
 
-def settings_of(run: str) -> DictConfig:
-    return OmegaConf.load(Path(run).expanduser() / "config.yaml")  # type: ignore[return-value]
-
-
 def check_tokens(cfg: DictConfig) -> None:
     """Raises InputError where the model learned other tokens than the task has: they would be taken for its own, without an error."""
     task, base, path = cfg.task, cfg.model.get("base"), cfg.model.get("path")
-    if base and (Path(base).expanduser() / "config.yaml").is_file():
-        theirs = settings_of(base).task
+    if base:
+        theirs = load_config(Path(base).expanduser()).task
         found = task.get("vocabulary", 0) > BYTES and not task.get("tokenizer")
         for key in ("tokenizer", "vocabulary", *(("root", "split", "split_seed") if found else ())):
             if theirs.get(key) != task.get(key):
@@ -43,9 +40,10 @@ def load_base(model: nn.Module, run: str, **settings: int) -> None:
         missing, unknown = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise InputError(f"model.base={run} has a model of another shape: {' '.join(str(error).split())[:300]}") from error
+    own = load_config(Path(run).expanduser()).model
     for name, value in settings.items():
-        if (other := settings_of(run).model.get(name)) != value:
-            raise InputError(f"model.base={run} has model.{name}={other}, and here it is {value}; make it equal")
+        if own.get(name) != value:
+            raise InputError(f"model.base={run} has model.{name}={own.get(name)}, and here it is {value}; make it equal")
     wanted = [name for name in missing if not any(part in name for part in OWN)]
     if wanted or unknown:
         raise InputError(
