@@ -26,7 +26,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("overrides", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize(
+    "overrides",
+    [pytest.param(overrides, id=name, marks=[pytest.mark.slow] * (name == "reptile on a convolution")) for name, overrides in RUNS.items()],
+)
 def test_it_is_what_the_tensors_of_a_real_step_take(overrides):
     """Within 10 %, of the most bytes that the tensors of a second step occupy: the first one looks whether it may be taken in shares."""
     torch.manual_seed(0)

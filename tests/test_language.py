@@ -395,8 +395,8 @@ def test_peft_loads_what_is_exported(small, tmp_path):
     x = torch.randint(VOCABULARY, (2, 12))
     torch.testing.assert_close(theirs(input_ids=x, use_cache=False).logits[:, -12:], ours(x))
     assert sorted(path.name for path in (tmp_path / "adapter").glob("adapter_*")) == ["adapter_config.json", "adapter_model.safetensors"]
-    stdout, stderr = call("-m", "innerloop", "export", str(tmp_path / "run"), str(tmp_path / "adapter"), code=1)
-    assert stderr.startswith("Error: ") and "is there already; name an empty folder" in stderr
+    with pytest.raises(InputError, match="is there already; name an empty folder"):
+        export_adapter(tmp_path / "run", tmp_path / "adapter")
 
 
 def test_without_the_libraries_a_sentence_says_what_to_install(monkeypatch):
