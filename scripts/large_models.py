@@ -1,7 +1,7 @@
 """Memory and speed of an outer step by algorithm and size of a transformer: python scripts/large_models.py [--quick] [--device cuda]
 
 Decoders on synthetic languages, 4 tasks of 2 + 2 windows of 64 tokens, three inner steps, engine=vmap, Adam: what train.py does with these
-settings. Each row is a process of its own, on one thread; the speed is the median of five steps after two to warm up. Peak is what all
+settings. Each row is a process of its own, on one thread; the speed is the median of three steps after two to warm up. Peak is what all
 tensors take at the highest (on a GPU, as torch's allocator says; on a CPU, what the process occupies more than before the model was there),
 beside what estimate=true says beforehand. Prints a table and writes the rows to --output.
 """
@@ -18,8 +18,8 @@ from typing import Any
 from cost import resident
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-SIZES = {"1 M": (160, 4), "6 M": (320, 5), "19 M": (512, 6)}  # width, layers
-BIG = {"113 M": (1024, 9)}  # on a GPU
+SIZES = {"1 M": (160, 4), "6 M": (320, 5)}  # width, layers
+BIG = {"19 M": (512, 6), "113 M": (1024, 9)}  # on a GPU
 LORA = ["model.lora_rank=4", "algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*"]
 ROWS = {
     "MAML, all weights": ["algo=maml"],
@@ -104,8 +104,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("large_models.json"))
     parser.add_argument("--quick", action="store_true", help="the smallest size and four rows, one round")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: also a model of 113 M weights")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: also models of 19 M and 113 M weights")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
