@@ -23,6 +23,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 # on a quiet machine; 35 minutes. ARGS=--quick for the short one
 benchmark: install

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from innerloop.config import register
-from innerloop.launchers import preset_launchers
+from innerloop.sweeps.launchers import preset_launchers
 
 register()
 preset_launchers(Path(__file__).parent / "conf" / "hydra" / "launcher_presets")
@@ -14,7 +14,7 @@ preset_launchers(Path(__file__).parent / "conf" / "hydra" / "launcher_presets")
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    from innerloop.job import run_job  # torch and lightning load here, so that --help and a sweep's parent stay light
+    from innerloop.sweeps.job import run_job  # torch and lightning load here, so that --help and a sweep's parent stay light
 
     return run_job(cfg)
 

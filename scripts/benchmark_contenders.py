@@ -20,14 +20,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from innerloop import engine as engines
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.reptile import Reptile
+from innerloop.engine import forward as engines
 from innerloop.episode import Episode, Examples
-from innerloop.execution import Execution, TaskShares
 from innerloop.models.conv4 import Conv4
 from innerloop.models.mlp import MLP
 from innerloop.objective import CLASSIFICATION, REGRESSION
+from innerloop.training.shares import Execution, TaskShares
 
 ROOT = Path(__file__).parents[1]
 REPTILE = {"inner_optimizer": "adam", "inner_batch_size": 10, "eval_inner_batch_size": None}

@@ -23,8 +23,8 @@ register()
 def main(cfg: DictConfig) -> None:
     import lightning
 
-    from innerloop.build import build_run, build_trainer
-    from innerloop.settings import origin_of, with_output_dir
+    from innerloop.runs.build import build_run, build_trainer
+    from innerloop.runs.settings import origin_of, with_output_dir
 
     class Turns(lightning.Callback):
         """Waits for its turn after the warm-up, and after each block."""

@@ -31,12 +31,12 @@ def measure(
     """Seconds of an outer step, the least of three, and the megabytes that it takes above what was there before."""
     import torch
 
-    from innerloop import engine as engines
     from innerloop.algorithms.maml import MAML
+    from innerloop.engine import forward as engines
     from innerloop.episode import Episode, Examples
-    from innerloop.execution import Execution, TaskShares
     from innerloop.models.conv4 import Conv4
     from innerloop.objective import CLASSIFICATION
+    from innerloop.training.shares import Execution, TaskShares
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

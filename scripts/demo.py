@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop.config import register
-from innerloop.experiment import load_checkpoint, run
-from innerloop.report import write_report
-from innerloop.settings import load_config
+from innerloop.reports.report import write_report
+from innerloop.runs.experiment import load_checkpoint, run
+from innerloop.runs.settings import load_config
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = Path("outputs/demo")

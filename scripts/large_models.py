@@ -44,10 +44,10 @@ def measure(overrides: list[str], device: str, rounds: int) -> dict[str, float]:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from innerloop.build import build_run
     from innerloop.config import register
     from innerloop.episode import Episode, Examples
-    from innerloop.estimate import estimate
+    from innerloop.runs.build import build_run
+    from innerloop.runs.estimate import estimate
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from innerloop.config import InputError
-from innerloop.experiment import load_run, run
-from innerloop.rescore import rescore
+from innerloop.runs.experiment import load_run, run
+from innerloop.runs.rescore import rescore
 from tests.conftest import ROOT, TINY, compose_run
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200"}

@@ -8,13 +8,13 @@ import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from innerloop.build import build_run
 from innerloop.config import InputError
-from innerloop.experiment import load_run, run
+from innerloop.runs.build import build_run
+from innerloop.runs.experiment import load_run, run
 from innerloop.tasks.class_split import read_split
 from tests.conftest import DATA, ROOT, TINY, compose_run
-from tests.test_spoken import SPEAKERS, WORDS
-from tests.test_texts import write_clinc
+from tests.tasks.test_spoken import SPEAKERS, WORDS
+from tests.tasks.test_texts import write_clinc
 from tests.tiny_data import image_files, picture, table, texts, wav_files, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hydra.utils import get_class
 
-from innerloop.experiment import run
+from innerloop.runs.experiment import run
 from tests.conftest import ROOT, TINY, compose_run
 from tests.tiny_data import image_files, write_csv, write_tree
 
@@ -27,7 +27,7 @@ def test_readme_is_short_and_names_the_two_commands():
 
 def test_files_and_pictures_it_points_to_exist():
     names = re.findall(r"`((?:src/innerloop|notebooks)/[\w/]+\.\w+)`", README) + re.findall(r"!\[.*?\]\((.*?)\)", README)
-    shown_as_new = {"src/innerloop/algorithms/signsgd.py", "src/innerloop/tasks/sawtooth.py"}
+    shown_as_new = {"src/innerloop/algorithms/signsgd.py", "src/innerloop/tasks/functions/sawtooth.py"}
     assert len(names) > 3
     assert [name for name in names if name not in shown_as_new and not (ROOT / name).is_file()] == []
 
@@ -47,7 +47,7 @@ def test_the_new_algorithm_and_the_new_task_run(tmp_path, monkeypatch):
         (tmp_path / "readme_example" / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     algo, task = (yaml.safe_load(block) for block in blocks("yaml"))
-    for node, group in ((algo, "algorithms"), (task, "tasks")):
+    for node, group in ((algo, "algorithms"), (task, "tasks.functions")):
         node["_target_"] = node["_target_"].replace(f"innerloop.{group}", "readme_example")
     cfg = compose_run(*TINY)
     cfg.algo, cfg.task = algo, task
@@ -87,3 +87,14 @@ def test_its_augmentation_is_added(tmp_path):
     cfg = compose_run("task=images", f"task.root={root}", f"+{added}", *small)
     assert list(cfg.task.augment) == ["flip", "crop"]
     run(cfg, tmp_path / "run")
+
+
+def test_the_map_of_the_house_is_true():
+    """docs/architecture.md: each file or folder that it names is there, and each room is named."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    house = ROOT / "src" / "innerloop"
+    names = {name for name in re.findall(r"`([\w/]+(?:/|\.py|\.json|\.csv))`", text) if name not in ("results.json", "evidence.csv")}
+    missing = [name for name in names if not any((root / name).exists() for root in (house, house / "tasks", ROOT))]
+    assert len(names) > 40 and missing == []
+    rooms = {f"{path.parent.name}/" for path in house.glob("*/__init__.py")} | {path.name for path in house.glob("[a-z]*.py")}
+    assert {room for room in rooms if f"`{room}`" not in text} == set()

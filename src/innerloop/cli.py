@@ -57,8 +57,8 @@ def main() -> None:
 
 def evaluate_run(run: Path, overrides: list[str]) -> None:
     """Prints the results and writes them into the run's folder `evaluations`."""
-    from innerloop.rescore import rescore  # loads torch
-    from innerloop.table import results_table, show
+    from innerloop.reports.table import results_table, show
+    from innerloop.runs.rescore import rescore  # loads torch
 
     results, path = rescore(run, overrides)
     show(results_table(results))
@@ -67,9 +67,9 @@ def evaluate_run(run: Path, overrides: list[str]) -> None:
 
 def freeze_episodes(run: Path, file: Path) -> None:
     """Writes the test episodes and prints their checksum."""
-    from innerloop.build import build_run
-    from innerloop.frozen import write_episodes
-    from innerloop.settings import load_config
+    from innerloop.runs.build import build_run
+    from innerloop.runs.frozen_episodes import write_episodes
+    from innerloop.runs.settings import load_config
 
     episodes = build_run(load_config(run)).data.test_episodes
     print(f"episodes: {file}, checksum {write_episodes(file, episodes, len(episodes))}")
@@ -77,7 +77,7 @@ def freeze_episodes(run: Path, file: Path) -> None:
 
 def export_weights(run: Path, directory: Path) -> None:
     """Writes them and says where."""
-    from innerloop.export import export_adapter  # loads torch and transformers
+    from innerloop.runs.export import export_adapter  # loads torch and transformers
 
     export_adapter(run, directory)
     print(f"adapter: {directory}")
@@ -85,24 +85,24 @@ def export_weights(run: Path, directory: Path) -> None:
 
 def measure_leak(run: Path, overrides: list[str]) -> None:
     """Prints the scores under other batch statistics beside that of all queries."""
-    from innerloop.compare import comparison_table
-    from innerloop.leak import leak
-    from innerloop.table import show
+    from innerloop.reports.compare import comparison_table
+    from innerloop.reports.leak import leak
+    from innerloop.reports.table import show
 
     show(comparison_table(*leak(run, overrides)))
 
 
 def compare_runs(runs: list[Path], step: int | None) -> None:
     """Prints each run's difference from the first."""
-    from innerloop.compare import compare, comparison_table  # loads torch and scipy
-    from innerloop.table import show
+    from innerloop.reports.compare import compare, comparison_table  # loads torch and scipy
+    from innerloop.reports.table import show
 
     show(comparison_table(*compare(runs, step)))
 
 
 def report_runs(runs: list[Path], output: Path | None) -> None:
     """Writes the page and says where."""
-    from innerloop.report import write_report  # loads torch and matplotlib
+    from innerloop.reports.report import write_report  # loads torch and matplotlib
 
     first = runs[0] if runs[0].is_dir() else runs[0].parent
     path = output or first / "report.html"
@@ -111,7 +111,7 @@ def report_runs(runs: list[Path], output: Path | None) -> None:
 
 
 def print_table(directory: Path, sort: str | None, csv: Path | None) -> None:
-    from innerloop.table import show, sweep_table, write_csv
+    from innerloop.reports.table import show, sweep_table, write_csv
 
     show(sweep_table(directory, sort))
     if csv:

@@ -1,15 +1,22 @@
 """The typed skeleton of a run, and how bad input is refused. Imports neither torch nor lightning: `train.py --help` stays quick."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+# Settings that decide no number of a run: where it is, how it goes on, and what changes speed, memory or the screen alone.
+PLACES = ("output_dir", "resume")
+NOT_THE_NUMBERS = (*PLACES, "target", "num_workers", "eval_batch_size", "logger", "callbacks.progress", "trainer.log_every_n_steps")
 
 
 class InputError(ValueError):
     """Something the user can mend. Its text is one sentence: what, where, what to do. Shown without a traceback, exit code 1."""
+
+
+class Diverged(InputError):
+    """The loss is no number any more. To try again changes nothing."""
 
 
 def check_positive(name: str, value: float) -> None:
@@ -84,4 +91,29 @@ class RunConfig:
 
 def register() -> None:
     """Makes RunConfig the schema that conf/train.yaml starts from."""
+    from hydra.core.config_store import ConfigStore  # here, so that what trains knows nothing of Hydra
+
     ConfigStore.instance().store(name="run_config", node=RunConfig)
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """{"algo": {"inner_lr": 0.1}} -> {"algo.inner_lr": 0.1}."""
+    if not isinstance(config, dict):
+        return {prefix: config}
+    return {key: value for k, v in config.items() for key, value in flat(v, f"{prefix}.{k}" if prefix else str(k)).items()}
+
+
+def without(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The settings, flat, but for those of these names and what is below them."""
+    return {key: value for key, value in flat(dict(settings)).items() if not any(f"{key}.".startswith(f"{name}.") for name in names)}
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The values that differ between two settings, in words; empty if none does."""
+    old, new = flat(dict(there)), flat(dict(here))
+    parts = [
+        f"{key}={old.get(key, 'nothing')} there and {new.get(key, 'nothing')} here"
+        for key in sorted(old.keys() | new.keys())
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+    return ", ".join(parts[:4]) + (f", and {len(parts) - 4} more" if len(parts) > 4 else "")

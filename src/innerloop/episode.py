@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+PADDING = 0  # the token that fills short texts up
+
 
 class Examples(NamedTuple):
     """Inputs and their targets.
 
-    x: (n, ...) float. y: (n,) int64 way labels, or (n, outputs) float for regression. With a leading task axis in a meta-batch.
+    x: (n, ...) float, or int64 tokens. y: (n,) int64 way labels, or (n, outputs) float for regression. In a meta-batch both begin with a
+    task axis.
     """
 
     x: Tensor

@@ -1,0 +1,4 @@
+"""Meta-learning algorithms and baselines, one file each: adapt to a support set, predict the queries. To add one, see base.py.
+
+Not here: the outer loop (training/).
+"""

@@ -4,7 +4,7 @@ from torch import nn
 
 from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
-from innerloop.engine import Engine
+from innerloop.engine.forward import Engine
 from innerloop.objective import Objective
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from innerloop.config import InputError, check_count, check_positive
-from innerloop.engine import Engine, Weights
+from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
 from innerloop.objective import Objective
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from innerloop.algorithms.base import class_head
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.config import InputError
-from innerloop.engine import Engine
+from innerloop.engine.forward import Engine
 from innerloop.episode import Episode
 from innerloop.objective import Objective
 

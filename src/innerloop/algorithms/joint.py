@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Patterns, class_head
 from innerloop.algorithms.maml import MAML
-from innerloop.engine import Engine
+from innerloop.engine.forward import Engine
 from innerloop.episode import Episode
 from innerloop.objective import Objective
 

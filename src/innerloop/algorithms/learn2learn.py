@@ -21,7 +21,7 @@ from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.reptile import ADAM_BETA2, ADAM_EPSILON, Reptile
 from innerloop.config import InputError
-from innerloop.engine import Weights
+from innerloop.engine.forward import Weights
 from innerloop.episode import Examples
 
 with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end

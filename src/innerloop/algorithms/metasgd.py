@@ -5,7 +5,7 @@ from torch import nn
 
 from innerloop.algorithms.base import GradientBased, Patterns
 from innerloop.config import check_flag
-from innerloop.engine import Engine, Weights
+from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Examples
 from innerloop.objective import Objective
 

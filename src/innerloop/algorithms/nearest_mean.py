@@ -3,7 +3,7 @@
 from torch import nn
 
 from innerloop.algorithms.protonet import ProtoNet
-from innerloop.engine import Engine
+from innerloop.engine.forward import Engine
 from innerloop.objective import Objective
 
 

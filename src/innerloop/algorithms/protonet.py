@@ -5,7 +5,7 @@ from torch.nn.functional import one_hot
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError
-from innerloop.engine import Engine
+from innerloop.engine.forward import Engine
 from innerloop.episode import Examples
 from innerloop.objective import CLASSIFICATION, Objective
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import GradientBased, Patterns
 from innerloop.config import check_choice, check_count
-from innerloop.engine import Engine, Weights
+from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
 from innerloop.objective import Objective
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError
-from innerloop.engine import Engine
+from innerloop.engine.forward import Engine
 from innerloop.episode import Examples
 from innerloop.objective import REGRESSION, Objective
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.config import InputError, check_choice, check_count
-from innerloop.tasks.texts import PADDING
+from innerloop.episode import PADDING
 
 NEEDED = "model=hf needs transformers and peft; pip install 'innerloop[lm]'"
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from innerloop.config import InputError, check_count
 from innerloop.models.attention import Block
-from innerloop.models.pretrained import add_lora, load_base
+from innerloop.models.lora import add_lora
 
 
 class Decoder(nn.Module):
@@ -36,9 +36,10 @@ class Transformer(nn.Module):
     """body: a Decoder of `layers` blocks of `width` with `heads`; head: linear to the vocabulary. x (n, length) int64 tokens ->
     (n, length, outputs), logits of the token after each.
 
-    base: a finished run, whose weights it begins with. lora_rank: of matrices beside each linear layer of the blocks (Hu et al. 2021,
-    arXiv 2106.09685), which add nothing to begin with; their names have lora_ in them. prompt: vectors before the tokens (Lester et al.
-    2021, arXiv 2104.08691), "body.prompt". 0: none of them. Raises InputError for widths that do not fit, and a base of another shape.
+    base: weights to begin with, of a finished run that `model.base` names. lora_rank: of matrices beside each linear layer of the blocks
+    (Hu et al. 2021, arXiv 2106.09685), which add nothing to begin with; their names have lora_ in them. prompt: vectors before the tokens
+    (Lester et al. 2021, arXiv 2104.08691), "body.prompt". 0: none of them. Raises InputError for widths that do not fit, and a base of
+    another shape.
     """
 
     takes_tokens = True
@@ -46,7 +47,7 @@ class Transformer(nn.Module):
 
     def __init__(
         self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int,
-        base: str | None, lora_rank: int, prompt: int,
+        base: dict[str, Tensor] | None, lora_rank: int, prompt: int,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, value in (("width", width), ("heads", heads), ("layers", layers)):
@@ -60,9 +61,19 @@ class Transformer(nn.Module):
         self.body = Decoder(outputs, width, heads, layers, prompt)
         self.head = nn.Linear(width, outputs)
         if base:
-            load_base(self, base, heads=heads)
+            self._begin_with(base)
         if lora_rank:
             add_lora(self, lora_rank, ["mix", "out", "up", "down"])
+
+    def _begin_with(self, base: dict[str, Tensor]) -> None:
+        try:
+            missing, unknown = self.load_state_dict(base, strict=False)
+        except RuntimeError as error:
+            raise InputError(f"model.base has a model of another shape: {' '.join(str(error).split())[:300]}") from error
+        wanted = [name for name in missing if name != "body.prompt"]
+        if wanted or unknown:
+            other = f"no {wanted[0]}" if wanted else f"{unknown[0]} too"
+            raise InputError(f"model.base has {other}; its model must be this one, with all of its weights learned")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x))

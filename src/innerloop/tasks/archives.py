@@ -2,12 +2,17 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from innerloop.config import InputError
 
+Item = TypeVar("Item")
 MOST_BYTES = 2**28  # of a file: a small zip can unpack to more than the memory holds
 
 
@@ -61,3 +66,9 @@ def files_below(folder: Path) -> list[str]:
 
 def is_stray(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+
+
+def with_progress_bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """The same, with a progress bar on a terminal."""
+    terminal = Console(stderr=True)
+    yield from track(items, f"Preparing {what} (once)", total=total, console=terminal, transient=True, disable=not terminal.is_terminal)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.config import InputError
-from innerloop.output import write_whole
+from innerloop.files import write_whole
 from innerloop.tasks.csv_files import read_rows
-from innerloop.tasks.prepared import place_for, places
+from innerloop.tasks.places import place_for, places
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.64, 0.16)  # of train and val, as in mini-ImageNet; test has the rest

@@ -6,7 +6,7 @@ from pathlib import Path
 import pooch
 
 from innerloop.config import InputError
-from innerloop.tasks.prepared import writable
+from innerloop.tasks.places import writable
 
 RETRIES = 1
 TIMEOUT = (3.05, 30)  # seconds to connect, and between two pieces: a cluster node without a way out should fail soon

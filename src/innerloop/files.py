@@ -1,0 +1,33 @@
+"""Where a run writes. Imports no torch: train.py's parent process uses it too."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from innerloop.config import InputError
+
+
+def check_writable(path: Path) -> None:
+    """Makes a directory. Raises InputError when nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to the output directory {path}: {error.strerror}; set hydra.run.dir to another one") from error
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file whole or not at all, and waits until it is on the disk. Raises InputError when it cannot."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}; nothing that was there is lost, so make room and start again") from error

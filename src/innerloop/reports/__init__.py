@@ -1,0 +1,1 @@
+"""Finished runs, read: tables, comparisons, charts and pages. Nothing here trains."""

@@ -1,0 +1,163 @@
+"""From a configuration to objects. The only place that instantiates."""
+
+import os
+from functools import partial
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import InputError, check_count
+from innerloop.engine import forward as engines
+from innerloop.runs.disjoint_episodes import DisjointEpisodes
+from innerloop.runs.dry_run import check_model
+from innerloop.runs.frozen_episodes import FrozenEpisodes
+from innerloop.runs.pretrained import base_weights, check_tokens
+from innerloop.tasks.base import Tasks
+from innerloop.training.checkpoint import AtomicFiles, State
+from innerloop.training.data import EpisodicDataModule
+from innerloop.training.learner import MetaLearner
+from innerloop.training.lightning_settings import in_lightning_steps, quieten_lightning
+from innerloop.training.shares import Execution
+
+ALL_THREADS = torch.get_num_threads()
+
+
+class Run(NamedTuple):
+    """What a configuration builds."""
+
+    cfg: DictConfig
+    data: EpisodicDataModule
+    learner: MetaLearner
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """Calls the `_target_` of a config node with its keys and `arguments`, which are passed as they are (instantiate would copy them).
+
+    Raises InputError for arguments that the target refuses.
+    """
+    try:
+        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+    except InputError:
+        raise
+    except InstantiationException as error:
+        raise InputError(f"{node.get('_target_')} cannot be built: {' '.join(str(error).split())}") from error
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise InputError(f"{node._target_} refuses its arguments: {' '.join(str(error).split())}") from error
+
+
+def build_run(cfg: DictConfig) -> Run:
+    """Data and learner of a configuration, at their initial weights."""
+    check_count("seed", cfg.seed, least=0, most=2**32 - 1)
+    if cfg.threads is not None:
+        check_count("threads", cfg.threads)
+    torch.set_num_threads(cfg.threads or ALL_THREADS)
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    tasks = build(cfg.task)
+    data = EpisodicDataModule(
+        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers,
+        cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
+    )  # fmt: skip
+    if cfg.episodes is not None and cfg.disjoint:
+        raise InputError(f"disjoint=true draws episodes, and episodes={cfg.episodes} has some already; leave one of them out")
+    if cfg.episodes is not None:
+        data.test_episodes = FrozenEpisodes(cfg.episodes, cfg.test_episodes, tasks)
+    elif cfg.disjoint:
+        data.test_episodes = DisjointEpisodes(tasks.distribution("test"), cfg.test_episodes)
+    execution = build(cfg.engine)
+    if not isinstance(execution, Execution):
+        raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
+    algorithm = build_algorithm(cfg, tasks, execution.forward)
+    if getattr(algorithm.model, "takes_tokens", False) and not cfg.estimate:
+        check_model(algorithm, data.val_episodes.meta_batch(range(1)), tasks.outputs)
+    optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
+    learner = MetaLearner(
+        algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
+        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by,
+    )  # fmt: skip
+    return Run(cfg, data, learner)
+
+
+def algorithm_class(cfg: DictConfig) -> type[Algorithm[Any]]:
+    return target_class("algo", cfg.algo)
+
+
+def target_class(group: str, node: DictConfig) -> Any:
+    """Raises InputError where it was defined in a notebook or script that is not this one."""
+    try:
+        return resolve_name(node._target_)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{group}._target_={node._target_} cannot be imported here; "
+            "move the class into a file of the package, or stay where it was written"
+        ) from error
+
+
+def known_of(tasks: Tasks, target: Any) -> dict[str, Any]:
+    """What a class wants to be told of the tasks, besides their shapes."""
+    return {name: getattr(tasks, name) for name in getattr(target, "of_tasks", ())}
+
+
+def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
+    """Model and algorithm, fitted to the shapes of the tasks."""
+    check_tokens(cfg)
+    known = known_of(tasks, target_class("model", cfg.model))
+    if cfg.model.get("base"):
+        known["base"] = base_weights(cfg.model)
+    model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs, **known)
+    node = cfg.algo
+    if engine is engines.learn2learn:
+        from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice
+
+        target = learn2learn_class(algorithm_class(cfg))
+        node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
+    known = known_of(tasks, algorithm_class(cfg))
+    algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)
+    if engine is engines.learn2learn:
+        check_all_weights(algorithm)
+    if tasks.train_ways != tasks.ways and not algorithm.any_ways:
+        raise InputError(
+            f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {node._target_.rsplit('.', 1)[-1]} has one "
+            "output for each way; make them equal or use algo=protonet"
+        )
+    return algorithm
+
+
+def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Trainer:
+    """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test (no `origin`).
+
+    Raises InputError for devices that are not there.
+    """
+    quieten_lightning()
+    if not torch.cuda.is_available():
+        # Lightning's way of asking for GPUs opens a library anew each time, and torch's optimizers ask at every step: 0.1 to 0.25 ms
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    if any(word in str(cfg.trainer.get("strategy")) for word in ("fork", "spawn", "notebook")):
+        raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
+    if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
+        raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
+    callbacks = [build(node) for name, node in cfg.callbacks.items() if name != "checkpoint"]
+    loggers: Any = False
+    checkpoints = bool(origin) and "checkpoint" in cfg.callbacks
+    if origin:
+        loggers = [build(node) for node in cfg.logger.values()]
+    if checkpoints:
+        callbacks.append(build(cfg.callbacks.checkpoint, directory=Path(cfg.output_dir) / "checkpoints", origin=origin))
+    # one epoch is the whole run: a second one would repeat its episodes
+    arguments = {
+        "callbacks": callbacks,
+        "logger": loggers,
+        "enable_checkpointing": checkpoints,
+        "max_epochs": 1,
+        "plugins": [AtomicFiles()],
+    }
+    if origin and cfg.steps_at_once > 1:
+        arguments |= in_lightning_steps(cfg)
+    return build(cfg.trainer, **arguments)

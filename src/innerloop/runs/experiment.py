@@ -1,0 +1,163 @@
+"""A run, from its configuration to results.json."""
+
+import errno
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+from innerloop.config import InputError, check_choice, check_count, differences
+from innerloop.files import write_whole
+from innerloop.runs.build import Run, build_run, build_trainer
+from innerloop.runs.evidence import episode_ids
+from innerloop.runs.folder import ENDS, claimed, read_results
+from innerloop.runs.results import Training, write_results
+from innerloop.runs.settings import check_same_run, load_config, origin_of, with_output_dir
+from innerloop.runs.trained_split import check_unseen, keep_split
+from innerloop.training.checkpoint import State, checkpoints_of, continue_logs, latest, read
+from innerloop.training.learner import MetaLearner
+
+log = logging.getLogger(__name__)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
+    """Trains, selects the weights with the best validation loss, tests them and writes results.json into `output_dir`.
+
+    Where `output_dir` holds the same run already it goes on from its last checkpoint, or returns its results if it was finished.
+    Returns what results.json holds. Raises InputError for bad input, also if `output_dir` holds another run or a process is at work in it.
+    """
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process holds the lock for all
+        return run_in(cfg, Path(output_dir).absolute())
+    with claimed(output_dir) as directory:
+        for name in ENDS:
+            (directory / name).unlink(missing_ok=True)
+        try:
+            return run_in(cfg, directory)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            raise InputError(f"cannot write in {directory}: {error.strerror}; make room and give the same command again") from error
+
+
+def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
+    """`run` in a directory that is ours."""
+    check_choice("resume", cfg.resume, ("auto", "force"))
+    force = cfg.resume == "force"
+    cfg = with_output_dir(cfg, str(directory))
+    cfg.val_every = validation_interval(cfg)
+    settle_paths(cfg)
+    origin = origin_of(cfg)
+    check_same_run(directory, origin, force)
+    results = directory / "results.json"
+    if results.exists() and not force:
+        finished = read_results(results)
+        other = differences({"commit": finished["commit"], **finished["versions"]}, origin["code"])
+        log.info(f"{directory} holds the results of this run already" + (f", of other code ({other})" if other else ""))
+        return finished
+    built = build_run(cfg)
+    keep_split(directory, built.data.tasks.parts, force)
+    state = latest(directory / "checkpoints", origin, force)
+    trainer = build_trainer(cfg, origin)
+    rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
+    rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
+    return test(built, trainer, results, train(built, trainer, state))
+
+
+def settle_paths(cfg: DictConfig) -> None:
+    """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
+    for group, key in (("task", "root"), ("task", "path"), ("task", "tokenizer"), ("model", "base"), ("model", "path")):
+        if value := cfg[group].get(key):
+            path = Path(value).expanduser()
+            cfg[group][key] = str(path.absolute()) if path.exists() else value
+
+
+def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> Training:
+    """Trains from the beginning or from a checkpoint, and takes the best weights."""
+    started, earlier, path = time.perf_counter(), 0.0, None
+    if steps_to_train(run) == 0:
+        return Training(0, 0.0, trainer.validate(run.learner, run.data.val_dataloader(), verbose=False)[0]["val/loss"])
+    continue_logs(trainer, state[1] if state else None)
+    if state:
+        path, content = state
+        earlier = content["innerloop"]["seconds"]
+        rank_zero_only(log.info)(f"going on after outer step {content['global_step']}, from {path}")
+        load_weights(run.learner, path)  # for its sentence, where the architecture is another
+    rank_zero_only(log.info)("weights: " + ", ".join(f"{count:,} {what}" for what, count in run.learner.algorithm.counts().items()))
+    trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
+    seconds = earlier + time.perf_counter() - started
+    if checkpoints := checkpoints_of(trainer):
+        load_weights(run.learner, checkpoints.best_weights)
+        return Training(trainer.global_step, seconds, checkpoints.best_loss)
+    return Training(trainer.global_step, seconds, trainer.callback_metrics["val/loss"].item())
+
+
+def steps_to_train(run: Run) -> int:
+    """The outer steps that a run takes: none where there is nothing to learn."""
+    return run.cfg.outer_steps if run.learner.algorithm.learns else 0
+
+
+def validation_interval(cfg: DictConfig) -> int:
+    """Outer steps between validations, at most all of them. Raises InputError where the last steps would never be validated."""
+    check_count("val_every", cfg.val_every)
+    interval = min(cfg.val_every, max(cfg.outer_steps, 1))
+    if cfg.outer_steps % interval:
+        raise InputError(
+            f"outer_steps={cfg.outer_steps} is no multiple of val_every={cfg.val_every}, so its last steps would never be validated; "
+            "change one of them"
+        )
+    return interval
+
+
+def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -> dict[str, Any]:
+    """Scores the test episodes and writes the results to `path`."""
+    started = time.perf_counter()
+    trainer.test(run.learner, datamodule=run.data, verbose=False)
+    seconds = time.perf_counter() - started
+    assert run.learner.curve is not None
+    ids = episode_ids(run.data.test_episodes, len(run.learner.curve.measures["loss"]))  # fewer than all with trainer=debug
+    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, ids, run.learner, training, seconds)
+
+
+def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> None:
+    """Weights of a checkpoint; to_score: without those that only training uses.
+
+    Raises InputError when the file is missing, damaged or of another architecture.
+    """
+    content = read(path)
+    learner.add_frozen(content)
+    state = content["state_dict"]
+    if to_score:
+        own = learner.state_dict()
+        for name in own:
+            if learner.algorithm.only_trains(name.removeprefix("algorithm.")):
+                state[name] = own[name]
+    try:
+        if learner.device_mesh is None:
+            learner.load_state_dict(state)
+        else:  # trainer=fsdp: each device takes its part
+            set_model_state_dict(learner, state, options=StateDictOptions(full_state_dict=True))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"checkpoint {path} is of another architecture than this configuration: {reason}") from error
+
+
+def load_run(output_dir: str | Path) -> Run:
+    """A finished run: its configuration, its data and its learner at the best checkpoint. Raises InputError if it is none."""
+    output_dir = Path(output_dir)
+    return load_checkpoint(load_config(output_dir), output_dir)
+
+
+def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
+    """Builds `cfg` and takes the weights of the run in `output_dir`."""
+    built = build_run(cfg)
+    if steps_to_train(built) > 0:
+        check_unseen(output_dir, cfg.task, built.data.tasks.parts)
+        load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt", to_score=True)
+    built.learner.eval()
+    return built

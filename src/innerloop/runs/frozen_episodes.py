@@ -1,0 +1,83 @@
+"""Test episodes in a file, so that others score the very same ones, whatever code and data they have."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop.config import InputError
+from innerloop.episode import Episode, Examples
+from innerloop.files import write_whole
+from innerloop.runs.evidence import checksum, names_of
+from innerloop.tasks.base import Tasks
+from innerloop.training.data import Episodes
+
+PARTS = ("support_x", "support_y", "query_x", "query_y")
+
+
+class FrozenEpisodes:
+    """The first `count` episodes of a file that `write_episodes` wrote.
+
+    Raises InputError for a file that is missing or damaged, has fewer, or does not fit the task.
+    """
+
+    def __init__(self, path: str | Path, count: int, tasks: Tasks) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays, written = [file[part] for part in PARTS], str(file["checksum"])
+        except Exception as error:  # whatever damaged bytes lead to
+            raise InputError(f"the episodes in {path} cannot be read ({str(error).splitlines()[0]}); get the file again") from error
+        whole = episode_of([floats(torch.from_numpy(array)) for array in arrays])
+        self.episodes = Episode(*(Examples(part.x[:count], part.y[:count]) for part in whole))
+        if checksum(names_of(whole)) != written:
+            raise InputError(f"the episodes in {path} are not those that were written into it; get the file again")
+        if len(arrays[0]) < count:
+            raise InputError(f"{path} has {len(arrays[0])} episodes and test_episodes={count} asks for more; set test_episodes")
+        self._check(path, tasks)
+
+    def _check(self, path: str | Path, tasks: Tasks) -> None:
+        support, query = self.episodes
+        per_class = tasks.ways or 1
+        there = (tuple(support.x.shape[2:]), support.x.shape[1], query.x.shape[1])
+        here = (tuple(tasks.input_shape), tasks.shots * per_class, tasks.queries * per_class)
+        if there != here:
+            words = [f"inputs {shape}, {shots} support and {queries} query examples" for shape, shots, queries in (there, here)]
+            raise InputError(f"the episodes in {path} have {words[0]}, and this task has {words[1]}; set them as there")
+
+    def __len__(self) -> int:
+        return len(self.episodes.support.x)
+
+    def meta_batch(self, indices: range) -> Episode:
+        """The episodes `indices`, with a leading task axis."""
+        rows = slice(indices.start, indices.stop, indices.step)
+        return Episode(*(Examples(part.x[rows], part.y[rows]) for part in self.episodes))
+
+
+def write_episodes(path: Path, episodes: Episodes, count: int) -> str:
+    """Writes the first `count` episodes, images as bytes; returns their checksum, which is that of results.json."""
+    whole = episodes.meta_batch(range(count))
+    text = checksum(names_of(whole))
+    arrays = [tensor.numpy() for part in whole for tensor in (small(part.x), part.y)]
+    content = io.BytesIO()
+    np.savez_compressed(content, checksum=text, **dict(zip(PARTS, arrays, strict=True)))  # type: ignore[arg-type]
+    write_whole(path, content.getvalue())
+    return text
+
+
+def episode_of(parts: list[Tensor]) -> Episode:
+    support_x, support_y, query_x, query_y = parts
+    return Episode(Examples(support_x, support_y), Examples(query_x, query_y))
+
+
+def small(x: Tensor) -> Tensor:
+    """As bytes where that loses nothing: pixels that were divided by 255."""
+    if not x.is_floating_point():
+        return x
+    pixels = (x * 255).round().clamp(0, 255).to(torch.uint8)
+    return pixels if torch.equal(floats(pixels), x) else x
+
+
+def floats(x: Tensor) -> Tensor:
+    return x.float() / 255 if x.dtype is torch.uint8 else x

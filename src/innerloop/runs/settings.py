@@ -1,0 +1,53 @@
+"""The settings of a run: as it saved them, and whether two runs have the same."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from innerloop.config import NOT_THE_NUMBERS, InputError, RunConfig, differences, without
+from innerloop.runs.folder import check_version
+from innerloop.runs.provenance import commit, versions
+
+
+def load_config(output_dir: Path) -> DictConfig:
+    """The configuration that a run was started with."""
+    path = output_dir / "config.yaml"
+    if not path.is_file():
+        raise InputError(f"{output_dir} is not the output directory of a run: it has no config.yaml")
+    try:
+        saved = OmegaConf.load(path)
+        check_version(path, saved if isinstance(saved, DictConfig) else {})
+        return with_output_dir(OmegaConf.merge(RunConfig, saved), str(output_dir))  # type: ignore[arg-type]
+    except InputError:
+        raise
+    except (YAMLError, ValueError, OmegaConfBaseException) as error:
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:
+    """The configuration with its place set, or taken out: two runs of it then have equal results."""
+    return OmegaConf.merge(cfg, {"output_dir": path})  # type: ignore[return-value]
+
+
+def origin_of(cfg: DictConfig) -> dict[str, Any]:
+    """What decides the numbers of a run: its settings and the code."""
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {"settings": without(settings, NOT_THE_NUMBERS), "code": {"commit": commit(), **versions()}}
+
+
+def check_same_run(directory: Path, origin: dict[str, Any], force: bool) -> None:
+    """Raises InputError where the directory holds a run with other settings, unless `force`."""
+    old = [directory / "results.json", *directory.glob("checkpoints/*.ckpt")]
+    if not (directory / "config.yaml").exists():
+        if found := next((path for path in old if path.exists()), None):
+            raise InputError(f"{directory} holds {found.name} but no config.yaml of a run; set hydra.run.dir to another directory")
+        return
+    settings = origin_of(load_config(directory))["settings"]
+    if (other := differences(settings, origin["settings"])) and not force and any(path.exists() for path in old):
+        raise InputError(
+            f"{directory} holds a run with other settings ({other}); set hydra.run.dir to another directory, delete it, or go on with "
+            "the new settings by resume=force"
+        )

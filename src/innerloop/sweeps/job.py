@@ -1,0 +1,93 @@
+"""One job of train.py: what is around a run when it is started from the command line."""
+
+import contextlib
+import math
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, flag_override
+
+from innerloop.config import Diverged, InputError
+from innerloop.reports.table import results_table, show
+from innerloop.runs.build import build_run
+from innerloop.runs.estimate import cost_table, estimate
+from innerloop.runs.experiment import run
+from innerloop.runs.folder import DIVERGED_FILE, ERROR_FILE, PRUNED_FILE, InUse, Results
+from innerloop.sweeps.gpus import claim_gpus
+from innerloop.sweeps.launchers import gpus_here, number_of
+from innerloop.sweeps.pruning import Pruned
+
+BESIDE_OTHERS = ("JoblibLauncher", "LocalLauncher")  # they start several jobs on this machine and leave its GPUs to them
+
+
+def run_job(cfg: DictConfig) -> float | None:
+    """Runs, prints the result and returns the lowest validation loss, which sweepers minimise.
+
+    Bad input is one sentence and exit code 1 (a traceback with HYDRA_FULL_ERROR=1). In a sweep the sentence is kept beside the job's other
+    files, the value is infinite, as it is where the loss diverged, and the other jobs go on, whatever the error. No value: another process
+    is at work on the same job.
+    """
+    hydra = HydraConfig.get()
+    output_dir, sweeping = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
+    try:
+        if sweeping and hydra.launcher._target_.endswith(BESIDE_OTHERS) and gpus_here(cfg.trainer.accelerator):
+            claim_gpus(number_of(cfg.trainer.devices))
+        if cfg.estimate:
+            show(cost_table(estimate(build_run(cfg))))
+            return None
+        with alone() if sweeping else contextlib.nullcontext():
+            results = run(cfg, output_dir)
+    except Pruned as end:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(f"pruned: {end}")
+            (output_dir / PRUNED_FILE).write_text(f"{end}\n")
+        return end.loss
+    except Exception as error:
+        expected = isinstance(error, InputError) and os.environ.get("HYDRA_FULL_ERROR") != "1"
+        if not expected and not sweeping:
+            raise
+        if not expected:
+            traceback.print_exc()
+        print(f"Error: {error}", file=sys.stderr)
+        if not sweeping:
+            raise SystemExit(1) from None
+        if isinstance(error, InUse):  # that job is well
+            return None
+        with contextlib.suppress(OSError):
+            (output_dir / (DIVERGED_FILE if isinstance(error, Diverged) else ERROR_FILE)).write_text(f"{error}\n")
+        return math.inf
+    report(results, output_dir)
+    return math.inf if results["val_loss"] is None else results["val_loss"]
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Makes a job of a sweep what it is when it is run alone, in the same directory: for several devices Lightning starts the program again
+    with sys.argv, in hydra.run.dir, and leaves its environment variables and process group to the next job."""
+    hydra, argv, environment = HydraConfig.get(), sys.argv, dict(os.environ)
+    with flag_override(cast(DictConfig, hydra), "readonly", False):
+        hydra.run.dir = hydra.runtime.output_dir
+    sys.argv = [argv[0], *hydra.overrides.task, "hydra.mode=RUN"]  # an experiment may ask for a sweep
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@rank_zero_only
+def report(results: Results, output_dir: Path) -> None:
+    """What a run ends with on the terminal."""
+    show(results_table(results))
+    print(f"results: {output_dir / 'results.json'}")

@@ -1,0 +1,1 @@
+"""Tasks that are functions to be regressed, drawn by formula."""

@@ -1,0 +1,99 @@
+"""Few-shot classification of any images."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from innerloop.config import InputError, check_count, check_positive
+from innerloop.tasks.archives import with_progress_bar
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_split import by_split, drawn_split, is_published, read_split
+from innerloop.tasks.class_tasks import ClassTasks
+from innerloop.tasks.images.image_files import KINDS, image_source
+from innerloop.tasks.images.prepared import Unprepared, load_prepared
+
+MODES = {1: "L", 3: "RGB"}
+
+
+class Images(ClassTasks):
+    """Images of classes that do not occur in training. Inputs are (channels, size, size) float32 in [0, 1].
+
+    root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md).
+    size: pixels of a side, whatever the images' own shape. channels: 3 or 1. split: a CSV of class,split or the name of a published one;
+    null takes folders train, val, test (or the .npz's split), and else draws one from split_seed, 64, 16 and 20 % of the classes, and
+    writes it beside the data. memory_mb: larger sets stay on the disk. augment: by name, what changes a training image at random
+    (torchvision.transforms.v2).
+
+    Raises InputError for what is missing, damaged or does not fit.
+    """
+
+    def __init__(
+        self, root: str | None, size: int, channels: int, split: str | None, split_seed: int, memory_mb: float,
+        augment: dict[str, Callable[[Tensor], Any]] | None,
+        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+    ) -> None:  # fmt: skip
+        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        check_count("task.size", size)
+        if channels not in MODES:
+            raise InputError(f"task.channels must be 3 (colour) or 1 (grey), got {channels!r}")
+        check_count("task.split_seed", split_seed, least=0)
+        check_positive("task.memory_mb", memory_mb)
+        self.input_shape, self.augment = (channels, size, size), list((augment or {}).values())
+        path = Path(root or "").expanduser()
+        if not root or not path.exists():
+            raise InputError(f"task.root={root} is not there; it must be {KINDS}")
+        path = packed(path.resolve())
+        folder = path if path.is_dir() else path.parent
+        name = f"{path.stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
+        ready = load_prepared(
+            folder, name, lambda: sources_of(path), lambda: sources_of(path), lambda _: prepare(path, size, channels), memory_mb
+        )
+        counts = ready.about["counts"]
+        starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+        self.images, self.rows = ready.images, {name: np.arange(starts[name], starts[name] + n) for name, n in counts.items()}
+        known = read_split(split) if split else ready.about["split"]
+        if not known:
+            known = drawn_split(list(counts), folder, f"{path.stem}_split{split_seed}.csv", split_seed)
+        self.parts = by_split(known, list(counts), path)
+        self.published = split if split and is_published(split) else None
+
+    @property
+    def name(self) -> str:
+        """A published split's: mini_imagenet."""
+        return self.published or super().name
+
+    def classes(self, split: Split) -> Classes:
+        names = self.parts[split]
+        return Classes(self.images, [self.rows[name] for name in names], names)
+
+
+def packed(root: Path) -> Path:
+    """The zip in a folder that has nothing else to offer."""
+    if not root.is_dir() or any(path.is_dir() for path in root.iterdir()):
+        return root
+    zips = list(root.glob("*.zip"))
+    return zips[0] if len(zips) == 1 else root
+
+
+def sources_of(root: Path) -> list[Path]:
+    """Not what is written beside the folders of the classes."""
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else [root]
+
+
+def prepare(root: Path, size: int, channels: int) -> Unprepared:
+    """Each image scaled to the square, whatever its shape, as mini-ImageNet's are."""
+    with image_source(root) as source:
+        counts, split = source.counts, source.split
+
+    def images() -> Any:
+        with image_source(root) as source:
+            for image in with_progress_bar(source.images, "images", sum(counts.values())):
+                pixels = np.asarray(image.convert(MODES[channels]).resize((size, size), Image.Resampling.LANCZOS))
+                yield pixels.reshape(size, size, channels).transpose(2, 0, 1)
+
+    return Unprepared((sum(counts.values()), channels, size, size), images(), {"counts": counts, "split": split})

@@ -1,0 +1,61 @@
+"""Few-shot classification of handwritten characters."""
+
+from pathlib import Path
+
+import numpy as np
+
+from innerloop.config import InputError, check_choice, check_flag
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.class_tasks import ClassTasks
+from innerloop.tasks.images.omniglot_cache import Characters, load_characters
+from innerloop.tasks.images.omniglot_files import DRAWINGS
+from innerloop.tasks.images.omniglot_splits import SPLITS, read_split
+
+
+class Omniglot(ClassTasks):
+    """Omniglot: 1623 characters of 50 alphabets, each drawn by 20 people (Lake, Salakhutdinov and Tenenbaum 2015, Science 350).
+
+    The few-shot protocol is that of Vinyals et al. 2016 (arXiv:1606.04080): 28x28 images, and each character turned by 0, 90, 180
+    and 270 degrees is four classes. Inputs are (1, 28, 28) float32 in [0, 1], ink 1.
+
+    root: folder of images_background and images_evaluation, as .zip or extracted; what is missing is downloaded into it.
+    split: vinyals has 1028 / 172 / 423 characters for train / val / test, maml (Finn et al. 2017) 1100 / 100 / 423,
+        reptile (Nichol et al. 2018) 1200 / 0 / 423: it has no validation characters, so its val episodes are drawn from the training ones.
+    rotate_test: whether test has the turned classes too (4 x 423, as Vinyals et al. and ProtoNet) or only the upright ones (423).
+    ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. shots + queries <= 20.
+
+    Raises InputError for arguments that do not fit, and for images that are missing (and cannot be downloaded) or damaged.
+    """
+
+    input_shape = (1, 28, 28)
+
+    def __init__(
+        self, root: str, split: str, rotate_test: bool,
+        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+    ) -> None:  # fmt: skip
+        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        check_choice("task.split", split, SPLITS)
+        check_flag("task.rotate_test", rotate_test)
+        self.rotate_test = rotate_test
+        self.characters = load_characters(Path(root).expanduser())
+        self.members = _members(self.characters, split)
+
+    def classes(self, split: Split) -> Classes:
+        start = {name: DRAWINGS * i for i, name in enumerate(self.characters.names)}
+        turns = range(4) if split != "test" or self.rotate_test else (0,)
+        turned = [(name, turn) for name in self.members[split] for turn in turns]
+        rows = [np.arange(start[name], start[name] + DRAWINGS) for name, _ in turned]
+        names = [f"{name}/rot{90 * turn:03d}" for name, turn in turned]
+        return Classes(self.characters.images, rows, names, quarter_turns=[turn for _, turn in turned])
+
+
+def _members(characters: Characters, split: str) -> dict[str, list[str]]:
+    """The characters of train, val and test."""
+    members: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    known = set(characters.names)
+    for character, part in read_split(split).items():
+        if character not in known:
+            raise InputError(f"{character} of the {split} split is not in task.root; delete the images there to download the official ones")
+        members[part].append(character)
+    return members if members["val"] else members | {"val": members["train"]}

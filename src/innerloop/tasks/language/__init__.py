@@ -1,0 +1,1 @@
+"""Tasks that are languages: the next token is predicted."""

@@ -1,0 +1,34 @@
+"""Where what belongs to data is kept: beside it, or in the user's cache folder."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from innerloop.config import InputError
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be put into `folder`, which is made if it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.stat().st_mode & 0o222:  # root could write here all the same, but nobody is meant to
+            return False
+        with tempfile.TemporaryFile(dir=folder):  # read-only mounts and network drives refuse only now
+            return True
+    except OSError:
+        return False
+
+
+def places(root: Path, name: str) -> tuple[Path, Path]:
+    """Where a file that belongs to the data in `root` can be: there, or in the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / name, cache / "innerloop" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12] / name
+
+
+def place_for(root: Path, name: str) -> Path:
+    """The first of them that can be written to. Raises InputError where none can."""
+    for path in places(root, name):
+        if writable(path.parent):
+            return path
+    raise InputError(f"neither {root} (task.root) nor {path.parent} can be written to; set XDG_CACHE_HOME to a folder that can")

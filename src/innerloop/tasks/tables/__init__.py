@@ -1,0 +1,1 @@
+"""Tasks that are tables: rows of numbers and words, and a class or a number to predict."""

@@ -1,0 +1,1 @@
+"""Tasks that are classes of texts."""

@@ -1,0 +1,192 @@
+"""The LightningModule of the outer loop."""
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torchmetrics import CatMetric
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import Diverged, InputError, check_choice, check_count
+from innerloop.engine.forward import learn2learn
+from innerloop.episode import Episode, Examples
+from innerloop.training.evaluation import Curve, Transductive, adaptation_curve, area_under, mean_ci95
+from innerloop.training.shares import Execution, TaskShares
+
+
+class MetaLearner(LightningModule):
+    """Trains the parameters of an algorithm on the mean outer loss of a meta-batch, and evaluates it by the protocol of evaluation.py.
+
+    optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
+    steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning.
+    select_by: "last", val/loss is that after the last adaptation step; "curve", averaged over the adaptation curve.
+    After `trainer.test`, `curve` holds the measures of all test episodes, in their order.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: Transductive, steps_at_once: int = 1,
+        select_by: str = "last",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
+        check_choice("select_by", select_by, ("last", "curve"))
+        if not isinstance(transductive, bool) and transductive != "support":
+            raise InputError(f"transductive must be true, false or support, got {transductive!r}")
+        if transductive == "support" and execution.forward is learn2learn:  # its clones have batch norms of their own
+            raise InputError("transductive=support does not go with engine=learn2learn; use engine=loop")
+        self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
+        self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
+        self.shares = TaskShares(algorithm, execution, threads)
+        self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
+        self.measured = CatMetric(nan_strategy="disable")  # (episodes, steps, measures), gathered over devices
+        self.curve: Curve | None = None
+        self._steps: list[int] = []
+        self._measures: list[str] = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["obstacle"] = self.shares.obstacle
+        if self.device_mesh is None:
+            checkpoint["frozen"] = {name: sum_of(checkpoint["state_dict"].pop(name)) for name in self._frozen()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.add_frozen(checkpoint)
+        self.shares.obstacle = checkpoint["obstacle"]  # or the first meta-batch would be taken on one thread again, and round differently
+
+    def add_frozen(self, checkpoint: dict[str, Any]) -> None:
+        """Checkpoints hold what was learned; what was not is this model's own. Raises InputError where it was another's."""
+        if self.device_mesh is not None or "frozen" not in checkpoint:
+            return
+        frozen = self._frozen()
+        for name, weight in frozen.items():
+            if not self.algorithm.only_trains(name.removeprefix("algorithm.")) and checkpoint["frozen"].get(name) != sum_of(weight):
+                raise InputError(
+                    f"the checkpoint was trained with another frozen {name}; take the model, the patterns and the seed as they were"
+                )
+        checkpoint["state_dict"] |= frozen
+
+    def _frozen(self) -> dict[str, Tensor]:
+        named = self.algorithm.named_parameters(remove_duplicate=False)  # tied weights have two names in a checkpoint
+        return {f"algorithm.{name}": p.detach() for name, p in named if not p.requires_grad}
+
+    def configure_model(self) -> None:
+        """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError where `engine` does not go with it."""
+        if self.device_mesh is None or hasattr(self.algorithm, "unshard"):
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        self.shares.take_whole()
+        fully_shard(self.algorithm, mesh=self.device_mesh)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(params=self.algorithm.trained())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer=optimizer), "interval": "step"}}
+
+    def training_step(self, episodes: Episode, batch_index: int) -> Tensor | None:
+        if not self.automatic_optimization:
+            self._several_steps(episodes, batch_index)
+            return None
+        loss, predictions = self.shares.outer_loss(episodes)
+        self._check(loss)
+        self._log_training(loss, predictions, episodes, batch_index)
+        return loss
+
+    def _several_steps(self, meta_batches: Episode, batch_index: int) -> None:
+        """What Lightning's own optimization does for one meta-batch, without its cost for each of several."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        size = len(meta_batches.support.x) // self.steps_at_once
+        for start in range(0, size * self.steps_at_once, size):
+            episodes = Episode(*(Examples(*(v[start : start + size] for v in part)) for part in meta_batches))
+            loss, predictions = self.shares.take_gradients(episodes)
+            self._check(loss)
+            optimizer.step()  # type: ignore[union-attr]
+            scheduler.step()  # type: ignore[union-attr, call-arg]
+        self._log_training(loss, predictions, episodes, batch_index)
+
+    def _check(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise Diverged(self._divergence(loss))
+
+    def _log_training(self, loss: Tensor, predictions: Tensor, episodes: Episode, batch_index: int) -> None:
+        """Only when it is going to be written: self.log takes as long as a step of a small network."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not every or (batch_index + 1) % every:
+            return
+        objective, tasks = self.algorithm.objective, len(predictions)
+        self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
+        score = objective.score(predictions.detach(), episodes.query.y).mean()
+        self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
+        self._log_step(self.global_step - 1)
+
+    def _log_step(self, step: int) -> None:
+        """The outer step is the x-axis of the loggers, which would count batches."""
+        if not self.automatic_optimization:
+            self.log("step", float(step), batch_size=1)
+
+    def _divergence(self, loss: Tensor) -> str:
+        rates = f"optimizer.lr={self.trainer.optimizers[0].param_groups[0]['lr']:g}"
+        if hasattr(self.algorithm, "inner_lr"):
+            rates = f"algo.inner_lr={self.algorithm.inner_lr:g} and {rates}"
+        written = (c.best_weights for c in self.trainer.checkpoint_callbacks if hasattr(c, "best_weights") and c.best_weights.exists())
+        best = next(written, "none was written yet")
+        where = f"{loss.item()} at outer step {self.global_step} with {rates}"
+        return f"the loss is {where}; lower one of them (last good checkpoint: {best})"
+
+    def validation_step(self, episodes: Episode, batch_index: int) -> None:
+        self._evaluate(episodes, evidence=False)
+
+    def on_validation_epoch_end(self) -> None:
+        self._summarise("val")
+
+    def test_step(self, episodes: Episode, batch_index: int) -> None:
+        self._evaluate(episodes, evidence=True)
+
+    def on_test_epoch_end(self) -> None:
+        self.curve = self._summarise("test")
+
+    def _evaluate(self, episodes: Episode, evidence: bool) -> None:
+        def curve(algorithm: Algorithm[Any], share: Episode) -> Curve:
+            return adaptation_curve(algorithm, share, self.eval_adaptation_steps, self.transductive, evidence)
+
+        with all_weights(self.algorithm):
+            curves = self.shares.map(curve, episodes)
+        for steps, measures in curves:
+            self._steps, self._measures = steps, list(measures)
+            self.measured.update(torch.stack([values.float() for values in measures.values()], -1))
+
+    def _summarise(self, split: str) -> Curve:
+        measured, world = self.measured.compute(), self.trainer.world_size
+        came_as = [episode for rank in range(world) for episode in range(rank, len(measured), world)]  # data.py shares them so
+        measured = measured[torch.tensor(came_as, device=measured.device).argsort()]
+        self.measured.reset()
+        curve = Curve(self._steps, dict(zip(self._measures, measured.unbind(-1), strict=True)))
+        metric = self.algorithm.objective.metric
+        mean, ci95 = mean_ci95(curve.measures[metric][:, -1])
+        over_curve = split == "val" and self.select_by == "curve"
+        loss = area_under(curve, "loss") if over_curve else curve.measures["loss"][:, -1].mean().item()
+        summary = {f"{split}/loss": loss, f"{split}/{metric}": mean, f"{split}/{metric}_ci95": ci95}
+        for name, value in summary.items():
+            self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
+        self._log_step(self.global_step - (split == "val"))
+        return curve
+
+
+def sum_of(tensor: Tensor) -> int:
+    """Of its bytes."""
+    return zlib.crc32(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+
+
+@contextlib.contextmanager
+def all_weights(algorithm: Algorithm[Any]) -> Iterator[None]:
+    """Gives each device all weights for methods other than forward, where they are shared out."""
+    if not hasattr(algorithm, "unshard"):
+        yield
+        return
+    algorithm.unshard()  # type: ignore[operator]
+    yield
+    algorithm.reshard()  # type: ignore[operator]

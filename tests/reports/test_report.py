@@ -1,0 +1,133 @@
+"""The report stands by itself, shows what the runs found, and can be read in a browser, narrow and wide."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.conftest import TINY
+from tests.test_command_line import call
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+GLYPHS = ("task=glyphs", "task.queries=3", "model.filters=4", "engine=vmap")
+
+
+def report(*paths, output):
+    stdout, stderr = call("-m", "innerloop", "report", *map(str, paths), f"--output={output}")
+    assert stderr == "" and f"report: {output}" in stdout
+    return output.read_text()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Of one run on images, of a sweep of functions over two numbers and seeds, and of algorithms side by side."""
+    root = tmp_path_factory.mktemp("reported")
+    call("train.py", *TINY, *GLYPHS, f"hydra.run.dir={root / 'glyphs'}")
+    numbers = ("algo=metasgd", "algo.inner_lr=0.01,0.05", "algo.adaptation_steps=1,2", "seed=0,1")
+    call("train.py", "-m", *TINY, *numbers, f"hydra.sweep.dir={root / 'numbers'}")
+    call("train.py", "-m", *TINY, "algo=joint,maml,sinusoid_oracle", f"hydra.sweep.dir={root / 'algos'}")
+    return {name: report(root / name, output=root / f"{name}.html") for name in ("glyphs", "numbers", "algos")}, root
+
+
+def test_one_run(pages):
+    page, root = pages[0]["glyphs"], pages[1]
+    results = json.loads((root / "glyphs" / "results.json").read_text())
+    assert f"{results['value']:.4f} ± {results['ci95']:.4f}" in page and html.escape(results["command"]) in page
+    assert results["commit"] is None or results["commit"] in page
+    for heading in ("Adaptation on unseen tasks", "Training", "Test episodes", "Accuracy by class"):
+        assert f"<h3>{heading}</h3>" in page
+    assert page.count("<image") == 5 * (1 + 3)  # support and queries of five ways
+    assert "CYRILLIC" in page and "GEORGIAN" in page  # the scripts of the test split
+    assert '<td><code>outer_steps</code></td><td class="any">2</td><td class="any">5000</td>' in page
+
+
+def test_accuracy_by_class_is_that_of_the_queries(pages):
+    """Averaged over all queries it is the run's own value."""
+    from innerloop.reports.inspection import accuracy_by_class, group_of, predictions_after
+    from innerloop.runs.experiment import load_run
+
+    run = load_run(pages[1] / "glyphs")
+    results = json.loads((pages[1] / "glyphs" / "results.json").read_text())
+    episodes = run.data.test_episodes.meta_batch(range(4))
+    found = predictions_after(run, episodes, {0, 2})
+    assert list(found) == [0, 2]
+    right = (found[2].argmax(-1) == episodes.query.y).float()
+    assert right.mean().item() == pytest.approx(results["value"], abs=1e-6)
+    by_class = accuracy_by_class(run, 4)
+    assert min(by_class.values()) <= results["value"] <= max(by_class.values())
+    assert group_of("Keble/character01/rot090") == "Keble" and group_of("LATIN SMALL LETTER A") == "LATIN"
+
+
+def test_a_sweep(pages):
+    page = pages[0]["numbers"]
+    assert page.count("<h3>Sweep</h3>") == 1 and "Learned inner learning rates" in page
+    assert "mean ± std over seeds" in page and "<td>0, 1</td>" in page
+    assert "Validation during training" in page and "eval_adaptation_steps=" not in page.partition("<h2>metasgd")[0]
+
+
+def test_algorithms_beside_the_first_that_is_no_baseline(pages):
+    page = pages[0]["algos"]
+    assert "beside algo=maml" in page and "Meta-learning does not pay here: the baseline algo=joint is not beaten" in page
+    assert "baseline algo=sinusoidoracle" not in page
+    assert page.count("<h3>Test episodes</h3>") == 3
+
+
+def test_it_stands_by_itself_and_is_the_same_again(pages, tmp_path):
+    for page in pages[0].values():
+        links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']+)|url\(([^)]+)\)""", page)
+        assert all(link.startswith(("#", "data:")) for pair in links for link in pair if link) and "<script" not in page
+    assert report(pages[1] / "algos", output=tmp_path / "again.html") == pages[0]["algos"]
+
+
+def test_what_cannot_be_reported(pages, tmp_path):
+    root = pages[1]
+    stdout, stderr = call("-m", "innerloop", "report", str(tmp_path), code=1)
+    assert stderr.startswith("Error: there is no run below ") and stderr.count("\n") == 1
+    mixed = report(root / "glyphs", root / "algos", output=tmp_path / "mixed.html")
+    assert "<h2>Differences on sinusoid, 10-shot, mse</h2>" in mixed and "<h2>Differences on glyphs" not in mixed
+    call("-m", "innerloop", "eval", str(root / "glyphs"), "task.shots=2")
+    evaluation = report(*(root / "glyphs" / "evaluations").glob("*.json"), output=tmp_path / "evaluation.html")
+    assert "No pictures of episodes: " in evaluation
+
+
+def test_heat_maps_leave_out_what_diverged_and_name_the_rest():
+    from innerloop.reports.charts import heat_maps
+    from innerloop.reports.table import Job
+
+    def job(rate, steps, outer, value):
+        settings = {"algo.inner_lr": rate, "algo.adaptation_steps": steps, "optimizer.lr": outer}
+        return Job("x", settings, {"metric": "mse", "value": value, "lower_is_better": True}, "", set(settings))
+
+    found = heat_maps([job(r, s, o, None if o == 0.5 or r == s == 1 else r + s) for r in (1, 2) for s in (1, 2) for o in (0.001, 0.5)])
+    assert [name for name, _ in found] == ["optimizer.lr=0.001"]
+    assert ">4</text>" in found[0][1] and ">–</text>" in found[0][1]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("name", ["glyphs", "numbers", "algos"])
+def test_in_a_browser(pages, tmp_path, name, width):
+    """No errors, nothing wider than the window, no empty picture."""
+    measure = """
+      const page = document.querySelector('iframe').contentDocument, seen = page.documentElement
+      const shapes = [...page.querySelectorAll('section > svg')].map(svg => svg.getBoundingClientRect())
+      document.body.setAttribute('data-found', JSON.stringify({width: seen.scrollWidth, charts: shapes.length,
+        widest: Math.max(...shapes.map(s => s.width)), smallest: Math.min(...shapes.map(s => Math.min(s.width, s.height)))}))"""
+    frame = f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{html.escape(pages[0][name])}"></iframe>'
+    path = tmp_path / "frame.html"
+    path.write_text(f"<!doctype html><body>{frame}<script>onload = () => {{ {measure} }}</script></body>")
+    command = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    done = subprocess.run([*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = json.loads(html.unescape(re.search(r'data-found="([^"]+)"', done.stdout)[1]))
+    assert found["width"] <= width and found["charts"] >= 3 and found["widest"] <= width and found["smallest"] > 50

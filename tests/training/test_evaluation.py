@@ -1,0 +1,100 @@
+"""The evaluation protocol: intervals that cover, curves that match plain adaptation, inductive predictions that see no other query."""
+
+import math
+
+import pytest
+import torch
+
+from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.protonet import ProtoNet
+from innerloop.engine import forward as engines
+from innerloop.episode import Episode
+from innerloop.models.conv4 import Conv4
+from innerloop.objective import CLASSIFICATION
+from innerloop.training.evaluation import adaptation_curve, mean_ci95, predict_queries, reported_steps, uses_batch_statistics
+from tests.conftest import classification_episodes, make_model
+
+
+@pytest.mark.parametrize("draw", ["normal", "accuracies of 15 answers"])
+def test_intervals_cover_the_true_mean_95_times_in_100(draw):
+    generator = torch.Generator().manual_seed(0)
+    runs, episodes = 4000, 600
+    if draw == "normal":
+        truth, scores = 0.3, 0.3 + 2 * torch.randn(runs, episodes, generator=generator)
+    else:
+        skill = torch.full((runs, episodes, 15), 0.9)
+        truth, scores = 0.9, torch.bernoulli(skill, generator=generator).mean(-1)
+    covered = 0
+    for values in scores:
+        mean, ci95 = mean_ci95(values)
+        covered += abs(mean - truth) <= ci95
+    # 3.3 standard deviations of a binomial(4000, 0.95) around it
+    assert abs(covered / runs - 0.95) < 3.3 * math.sqrt(0.95 * 0.05 / runs)
+
+
+def test_interval_formula():
+    mean, ci95 = mean_ci95(torch.tensor([1.0, 2.0, 3.0, 6.0]))
+    assert mean == 3.0
+    assert ci95 == pytest.approx(1.96 * math.sqrt((4 + 1 + 0 + 9) / 3) / 2)
+
+
+def test_reported_steps():
+    assert reported_steps(0) == [0]
+    assert reported_steps(3) == [0, 1, 2, 3]
+    assert reported_steps(45) == [*range(11), 20, 30, 40, 45]
+
+
+@pytest.fixture
+def maml():
+    model, shape = make_model("conv4_stride")
+    return MAML(model, CLASSIFICATION, engines.vmap, 0.1, 2, first_order=False), classification_episodes(3, shape)
+
+
+def test_curve_is_what_adapting_that_many_steps_gives(maml):
+    algorithm, episodes = maml
+    curve = adaptation_curve(algorithm, episodes, steps=3, transductive=True)
+    assert curve.steps == [0, 1, 2, 3]
+    for index, steps in enumerate(curve.steps):
+        algorithm.adaptation_steps = steps
+        losses, predictions = algorithm(episodes)
+        torch.testing.assert_close(curve.measures["loss"][:, index], losses.detach())
+        assert torch.equal(curve.measures["accuracy"][:, index], (predictions.argmax(-1) == episodes.query.y).float().mean(-1))
+
+
+@pytest.mark.parametrize("cls", [MAML, ProtoNet])
+@pytest.mark.parametrize("transductive", [True, False, "support"])
+def test_inductive_predictions_ignore_the_other_queries(maml, cls, transductive):
+    algorithm, episodes = maml
+    if cls is ProtoNet:
+        algorithm = ProtoNet(algorithm.model, CLASSIFICATION, engines.vmap)
+    with torch.no_grad():
+        adapted = algorithm.adapt(episodes.support)
+        before = predict_queries(algorithm, adapted, episodes, transductive)
+        episodes.query.x[:, 1:] = episodes.query.x[:, 1:].flip(-1) * 0.5
+        after = predict_queries(algorithm, adapted, episodes, transductive)
+    assert torch.equal(before[:, 0], after[:, 0]) is (transductive is not True)
+
+
+@pytest.mark.parametrize("engine", [engines.vmap, engines.loop])
+def test_statistics_of_the_support_set_normalise_the_queries(maml, engine):
+    """As if the batch norms had been told mean and variance of each layer's support activations."""
+    algorithm, episodes = maml
+    algorithm.engine = engine
+    with torch.no_grad():
+        adapted = algorithm.adapt(episodes.support)
+        found = predict_queries(algorithm, adapted, episodes, "support")
+        fitted = algorithm.predict(adapted, episodes.support.x)
+        mirrored = Episode(episodes.support, episodes.support)
+        torch.testing.assert_close(predict_queries(algorithm, adapted, mirrored, "support"), fitted, atol=1e-5, rtol=1e-5)
+        together = predict_queries(algorithm, adapted, episodes, True)
+    assert found.shape == together.shape and not torch.allclose(found, together, atol=1e-3)
+    assert all("forward" not in vars(layer) for layer in algorithm.modules())  # as before
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_only_batch_norm_makes_a_model_transductive(norm):
+    model = Conv4((1, 16, 16), 3, filters=8, norm=norm, pool="stride").eval()
+    assert uses_batch_statistics(model) is (norm == "batch")
+    x = torch.rand(4, 1, 16, 16)
+    alone, together = model(x[:2])[0], model(x)[0]
+    assert torch.allclose(alone, together, atol=1e-6) is (norm != "batch")

@@ -1,0 +1,115 @@
+"""Training learns, selects the best checkpoint, and gives the same on two devices as on one."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from innerloop.config import InputError
+from innerloop.runs.experiment import load_run, run
+from innerloop.runs.rescore import rescore
+from innerloop.training.checkpoint import read
+from tests.conftest import ROOT, TINY, compose_run
+from tests.test_command_line import call
+
+
+@pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", "reptile"])
+def test_a_short_training_beats_the_untrained_network(algo, tmp_path):
+    """600 steps leave every method better than adapting from scratch by far more than the interval."""
+    own = ["algo.inner_lr=0.01", "optimizer.lr=0.5"] if algo == "reptile" else []
+    steps = 1 if algo == "metasgd" else 5
+    common = ["threads=1", "outer_steps=600", "meta_batch_size=10", "val_every=300", "test_episodes=200", f"eval_adaptation_steps={steps}"]
+    trained = run(compose_run(f"algo={algo}", *own, *common), tmp_path / "trained")
+    scratch = run(compose_run("algo=scratch", *common), tmp_path / "scratch")
+    assert scratch["outer_steps"] == 0 and trained["outer_steps"] == 600
+    assert trained["value"] < scratch["value"] - 2 * scratch["ci95"]
+
+
+def test_prototypes_learn_to_tell_new_characters_apart(tmp_path):
+    common = ["algo=protonet", "task=glyphs", "threads=1", "model.filters=16", "task.train_ways=20", "task.train_queries=5"]
+    common += ["meta_batch_size=1", "test_episodes=100", "val_every=100"]
+    before = run(compose_run(*common, "outer_steps=0"), tmp_path / "before")
+    after = run(compose_run(*common, "outer_steps=100"), tmp_path / "after")
+    assert after["value"] > before["value"] + 2 * before["ci95"]
+
+
+def test_the_best_checkpoint_on_validation_is_the_one_tested(tmp_path):
+    """A step size that spoils the network soon after a good start, so that best and last differ."""
+    results = run(compose_run(*TINY, "outer_steps=20", "val_every=1", "optimizer.lr=0.2", "val_episodes=20"), tmp_path)
+    with open(tmp_path / "csv" / "metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    losses = {int(row["step"]) + 1: float(row["val/loss"]) for row in rows}
+    best = min(losses, key=losses.__getitem__)
+    assert len(losses) == 20 and best != 20
+    assert torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)["global_step"] == best
+    assert rescore(tmp_path, [])[0]["curve"] == results["curve"]
+
+
+def test_what_is_not_learned_is_frozen_and_not_saved(tmp_path, caplog):
+    """Neither gradients nor optimizer state nor bytes of a checkpoint; it goes on from there, but not on another base."""
+    caplog.set_level("INFO")
+    part = ["algo.adapted=head.*", "algo.meta_learned=[head.*,body.1.bias]", *TINY]
+    results = run(compose_run(*part, "outer_steps=10", "val_every=5"), tmp_path / "run")
+    assert "weights: 1,761 in all, 81 meta-learned, 41 adapted" in caplog.text
+    last = read(tmp_path / "run" / "checkpoints" / "step-00000010.ckpt")
+    learned = {f"algorithm.model.{name}" for name in ("head.weight", "head.bias", "body.1.bias")}
+    assert set(last["state_dict"]) == learned and len(last["optimizer_states"][0]["state"]) == 3
+    assert load_run(tmp_path / "run").learner.algorithm.model.body[1].bias.std() > 0
+    assert rescore(tmp_path / "run", [])[0]["value"] == results["value"]
+    run(compose_run(*part, "outer_steps=5", "val_every=5"), tmp_path / "two")
+    further = run(compose_run(*part, "outer_steps=10", "val_every=5", "resume=force"), tmp_path / "two")
+    assert further["value"] == results["value"]
+    (tmp_path / "two" / "results.json").unlink()
+    with pytest.raises(
+        InputError, match="trained with another frozen algorithm.model.body.1.weight; take the model, the patterns and the seed"
+    ):
+        run(compose_run(*part, "outer_steps=15", "val_every=5", "resume=force", "seed=1"), tmp_path / "two")
+
+
+def test_transductive_false_changes_what_a_batch_norm_net_scores_and_is_recorded(tmp_path):
+    cfg = ["task=glyphs", "task.queries=3", *TINY, "test_episodes=10", "algo.inner_lr=0.4"]
+    shared = run(compose_run(*cfg), tmp_path / "run")
+    alone, _ = rescore(tmp_path / "run", ["transductive=false"])
+    assert (shared["transductive"], alone["transductive"]) == (True, False)
+    assert shared["curve"] != alone["curve"]
+    group = run(compose_run(*cfg, "model.norm=group"), tmp_path / "group")
+    assert group["transductive"] is False  # no batch statistics to share
+
+
+LORA = ["task=grammars", "task.length=12", "model.width=16", "model.heads=2", "model.layers=1", "model.lora_rank=2", "optimizer.lr=0.05"]
+LORA += ["algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*", "algo.inner_lr=0.5"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "part"),
+    [("ddp", []), ("fsdp", []), pytest.param("ddp", LORA, marks=pytest.mark.slow), pytest.param("fsdp", LORA, marks=pytest.mark.slow)],
+)
+def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
+    """Shares of the meta-batch, averaged gradients, gathered scores (an odd number of episodes), and one set of files."""
+    overrides = [*part, *TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", f"trainer={trainer}", "trainer.accelerator=cpu"]
+    stdout, _ = call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")
+    assert stdout.count("results: ") == 1
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
+    again = rescore(tmp_path / "two", ["trainer=cpu"])[0]
+    one = run(compose_run(*overrides[:-2]), tmp_path / "one")
+    assert two["episodes"] == 7
+    for results in (two, again):
+        assert [p["value"] for p in results["curve"]] == pytest.approx([p["value"] for p in one["curve"]], rel=1e-5)
+        assert results["ci95"] == pytest.approx(one["ci95"], rel=1e-5)
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        [*(path.name for path in (tmp_path / "one").iterdir()), ".hydra", "evaluations"]
+    )
+    trained = {path.name: read(path)["state_dict"] for path in tmp_path.glob("two/checkpoints/*")}
+    (tmp_path / "two" / "results.json").unlink()
+    (tmp_path / "two" / "checkpoints" / "step-00000004.ckpt").unlink()
+    assert "going on after outer step 2" in call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")[0]
+    for name, state in trained.items():
+        again = read(tmp_path / "two" / "checkpoints" / name)["state_dict"]
+        assert all(torch.equal(again[key], state[key]) for key in state)
+
+
+def test_every_row_of_the_readme_table_is_an_experiment():
+    named = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    assert named
+    assert all(name in (ROOT / "README.md").read_text() for name in named)
