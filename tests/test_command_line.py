@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 
@@ -112,7 +113,10 @@ def test_load_run_gives_the_trained_weights(finished):
         (["algo=protonet"], "algo=protonet classifies, and this task is regression"),
         (["model=conv4"], "model=conv4 takes images"),
         (["algo=protonet", "task=glyphs", "engine=learn2learn"], "engine=learn2learn runs maml, fomaml, anil, metasgd, reptile, not"),
-        (["task=omniglot", "task.root=NOWHERE", "task.split=random"], "task.split must be one of vinyals, maml, reptile, got 'random'"),
+        (
+            ["task=omniglot", "task.root=NOWHERE", "task.split=random"],
+            "task.split=random must be one of vinyals, maml, reptile, background, or a CSV file",
+        ),
         (["algo=reptile", "algo.inner_optimizer=lbfgs"], "algo.inner_optimizer must be one of sgd, adam, got 'lbfgs'"),
         (["model.activation=gelu"], "model.activation must be one of relu, tanh, got 'gelu'"),
         (["algo.first_order=no"], "algo.first_order must be true or false, got 'no'"),
@@ -221,3 +225,21 @@ def test_the_bar_counts_outer_steps_and_tasks(tmp_path):
     os.close(master)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     assert process.wait() == 0 and re.search(r"Training +━+ 20/20 .*\d tasks/s", text) and "it/s" not in text
+
+
+@pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
+def test_a_signal_is_no_success(sent, code, sweep, tmp_path):
+    """Whoever waits for it (make, Slurm, a container) must not take it for one; the next job of a sweep is not begun."""
+    where = ["-m", f"hydra.sweep.dir={tmp_path}", "seed=0,1"] if sweep else [f"hydra.run.dir={tmp_path}"]
+    long = ["outer_steps=1000000", "val_every=100", "val_episodes=2", "meta_batch_size=2"]
+    command = [sys.executable, "-u", "train.py", *where, *long]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "outer step 100/" not in (line := process.stdout.readline()):
+        assert line
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert not list(tmp_path.rglob("results.json")) and len(list(tmp_path.rglob("config.yaml"))) <= 2
+    if sent == signal.SIGTERM:
+        assert "Error: stopped by SIGTERM; the same command goes on from the last checkpoint" in stderr

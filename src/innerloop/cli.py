@@ -1,6 +1,7 @@
 """`innerloop VERB RUN...`: everything about finished runs. Also `python -m innerloop`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from innerloop.config import InputError
 
 
 def main() -> None:
+    sys.path.append(os.getcwd())  # a user's own classes, as for train.py
     parser = argparse.ArgumentParser(prog="innerloop", description="Work on finished runs.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     evaluate = verbs.add_parser("eval", help="score a finished run again, also on other tasks, ways, shots, steps or episodes")
@@ -34,20 +36,22 @@ def main() -> None:
     report = verbs.add_parser("report", help="one HTML page on runs or sweeps, with charts and episodes")
     report.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or evaluations")
     report.add_argument("--output", type=Path, metavar="FILE", help="report.html in the first of them by default")
+    for verb in (evaluate, freeze, export, meter, report):
+        verb.add_argument("--trust", action="store_true", help="build also classes that neither innerloop nor your conf/ names")
     arguments = parser.parse_args()
     try:
         if arguments.verb == "eval":
-            evaluate_run(arguments.run, arguments.overrides)
+            evaluate_run(arguments.run, arguments.overrides, arguments.trust)
         elif arguments.verb == "episodes":
-            freeze_episodes(arguments.run, arguments.file)
+            freeze_episodes(arguments.run, arguments.file, arguments.trust)
         elif arguments.verb == "export":
-            export_weights(arguments.run, arguments.directory)
+            export_weights(arguments.run, arguments.directory, arguments.trust)
         elif arguments.verb == "leak":
-            measure_leak(arguments.run, arguments.overrides)
+            measure_leak(arguments.run, arguments.overrides, arguments.trust)
         elif arguments.verb == "compare":
             compare_runs(arguments.runs, arguments.step)
         elif arguments.verb == "report":
-            report_runs(arguments.runs, arguments.output)
+            report_runs(arguments.runs, arguments.output, arguments.trust)
         else:
             print_table(arguments.directory, arguments.sort, arguments.csv)
     except InputError as error:
@@ -55,41 +59,41 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def evaluate_run(run: Path, overrides: list[str]) -> None:
+def evaluate_run(run: Path, overrides: list[str], trust: bool) -> None:
     """Prints the results and writes them into the run's folder `evaluations`."""
     from innerloop.reports.table import results_table, show
     from innerloop.runs.rescore import rescore  # loads torch
 
-    results, path = rescore(run, overrides)
+    results, path = rescore(run, overrides, trust)
     show(results_table(results))
     print(f"results: {path}")
 
 
-def freeze_episodes(run: Path, file: Path) -> None:
+def freeze_episodes(run: Path, file: Path, trust: bool) -> None:
     """Writes the test episodes and prints their checksum."""
     from innerloop.runs.build import build_run
     from innerloop.runs.frozen_episodes import write_episodes
-    from innerloop.runs.settings import load_config
+    from innerloop.runs.trust import trusted_config
 
-    episodes = build_run(load_config(run)).data.test_episodes
+    episodes = build_run(trusted_config(run, trust)).data.test_episodes
     print(f"episodes: {file}, checksum {write_episodes(file, episodes, len(episodes))}")
 
 
-def export_weights(run: Path, directory: Path) -> None:
+def export_weights(run: Path, directory: Path, trust: bool) -> None:
     """Writes them and says where."""
     from innerloop.runs.export import export_adapter  # loads torch and transformers
 
-    export_adapter(run, directory)
+    export_adapter(run, directory, trust)
     print(f"adapter: {directory}")
 
 
-def measure_leak(run: Path, overrides: list[str]) -> None:
+def measure_leak(run: Path, overrides: list[str], trust: bool) -> None:
     """Prints the scores under other batch statistics beside that of all queries."""
     from innerloop.reports.compare import comparison_table
     from innerloop.reports.leak import leak
     from innerloop.reports.table import show
 
-    show(comparison_table(*leak(run, overrides)))
+    show(comparison_table(*leak(run, overrides, trust)))
 
 
 def compare_runs(runs: list[Path], step: int | None) -> None:
@@ -100,13 +104,13 @@ def compare_runs(runs: list[Path], step: int | None) -> None:
     show(comparison_table(*compare(runs, step)))
 
 
-def report_runs(runs: list[Path], output: Path | None) -> None:
+def report_runs(runs: list[Path], output: Path | None, trust: bool) -> None:
     """Writes the page and says where."""
     from innerloop.reports.report import write_report  # loads torch and matplotlib
 
     first = runs[0] if runs[0].is_dir() else runs[0].parent
     path = output or first / "report.html"
-    write_report(runs, path)
+    write_report(runs, path, trust)
     print(f"report: {path}")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from uuid import uuid4
 
 from innerloop.config import InputError
 
@@ -20,14 +21,25 @@ def check_writable(path: Path) -> None:
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Writes a file whole or not at all, and waits until it is on the disk. Raises InputError when it cannot."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")  # processes of two machines may have one number
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}; nothing that was there is lost, so make room and start again") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk, where the system can (Windows opens no folder)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

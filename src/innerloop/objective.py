@@ -21,23 +21,31 @@ def cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(precise(predictions).flatten(0, -2), y.flatten(), reduction="none").view(y.shape).mean(-1)
 
 
+def where_finite(scores: Tensor, predictions: Tensor) -> Tensor:
+    """NaN for the tasks (tasks,) of which a prediction is no number: the largest of such logits would be class 0, a guess."""
+    return scores.masked_fill(~predictions.isfinite().flatten(1).all(1), torch.nan)
+
+
 def accuracy(predictions: Tensor, y: Tensor) -> Tensor:
-    """Fraction of right answers of each task: logits (tasks, n, ways), labels (tasks, n) -> (tasks,)."""
-    return (predictions.argmax(-1) == y).float().mean(-1)  # counted in float32, whatever the precision of the run
+    """Fraction of right answers of each task, NaN where it diverged: logits (tasks, n, ways), labels (tasks, n) -> (tasks,)."""
+    right = (predictions.argmax(-1) == y).float().mean(-1)  # counted in float32, whatever the precision of the run
+    return where_finite(right, predictions)
 
 
 def macro_f1(predictions: Tensor, y: Tensor) -> Tensor:
     """F1 of each class, averaged over classes, of each task: logits (tasks, n, ways), labels (tasks, n) -> (tasks,)."""
-    return multiclass_f1_score(
+    f1 = multiclass_f1_score(
         predictions.movedim(-1, 1), y, predictions.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
     )
+    return where_finite(f1, predictions)
 
 
 def macro_recall(predictions: Tensor, y: Tensor) -> Tensor:
     """Recall of each class, averaged over classes, of each task; the accuracy where all classes have as many queries."""
-    return multiclass_recall(
+    recall = multiclass_recall(
         predictions.movedim(-1, 1), y, predictions.shape[-1], average="macro", multidim_average="samplewise", validate_args=False
     )
+    return where_finite(recall, predictions)
 
 
 def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
@@ -47,7 +55,7 @@ def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
     gap = (answers == y).float() - confidence
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
     summed = torch.zeros(len(y), bins, device=y.device).scatter_add_(1, bin_of, gap)
-    return summed.abs().sum(1) / y.shape[1]
+    return where_finite(summed.abs().sum(1) / y.shape[1], predictions)
 
 
 def token_cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:

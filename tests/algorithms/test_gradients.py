@@ -293,3 +293,40 @@ def test_evaluation_keeps_no_graph(case, engine):
 def test_learn2learn_refuses_what_it_has_nothing_for():
     with pytest.raises(InputError, match="engine=learn2learn runs maml, fomaml, anil, metasgd, reptile, not algo=protonet"):
         learn2learn_class(ProtoNet)
+
+
+class Scaled(nn.Module):
+    """With a temperature, which has no axis, and a layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.mid = nn.Linear(4, 4)
+        self.mid.weight = self.first.weight
+        self.head = nn.Linear(4, 3)
+        self.temperature = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.head(self.mid(self.first(x).tanh())) * self.temperature
+
+
+@pytest.mark.parametrize("engine", [engines.vmap, engines.loop])
+def test_reptile_moves_weights_without_an_axis(engine, float64):
+    """Its loss is half the squared distance that the fast weights went, the temperature's among them."""
+    torch.manual_seed(0)
+    algorithm = Reptile(Scaled(), CLASSIFICATION, engine, 0.1, 2, "sgd", None, None)
+    episodes = classification_episodes(3, (4,))
+    losses, _ = algorithm(episodes)
+    fast = algorithm.adapt(Examples(*(torch.cat(parts, 1) for parts in zip(*episodes, strict=True))))
+    slow = algorithm.slow_weights()
+    expected = [sum(0.5 * (slow[name] - fast[name][task]).square().sum() for name in slow) for task in range(3)]
+    torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-9, atol=1e-9)
+    losses.sum().backward()
+    assert algorithm.model.temperature.grad == pytest.approx((3 * slow["temperature"] - fast["temperature"].sum()).item())
+
+
+def test_a_pattern_fits_any_name_of_a_tied_weight():
+    model = Scaled()
+    adapted = {name: MAML(model, CLASSIFICATION, engines.loop, 0.1, 1, False, adapted=name) for name in ("mid.*", "first.*")}
+    by_name = {name: set(algorithm.slow_weights()) for name, algorithm in adapted.items()}
+    assert by_name == {"mid.*": {"first.weight", "mid.bias"}, "first.*": {"first.weight", "first.bias"}}

@@ -1,12 +1,17 @@
 """Paired comparisons: the truth is found as often as it should be, seeds and episodes are told apart, other episodes are refused."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy import stats
 
 from innerloop.config import InputError
-from innerloop.reports.compare import Comparison, Contender, compare, corrected, difference
-from tests.conftest import TINY
+from innerloop.reports.compare import Comparison, Contender, by_seed, compare, corrected, difference, scored_below
+from innerloop.runs.experiment import run
+from tests.conftest import TINY, compose_run
 from tests.test_command_line import call
 
 
@@ -29,7 +34,8 @@ def test_difference_is_paired_by_episode_and_by_seed():
     found = difference(one, other, lower_is_better=True)
     each = (other.scores - one.scores).mean(0)
     assert found.difference == pytest.approx(-0.5, abs=0.03) and found.better
-    assert found.over_episodes == pytest.approx(1.96 * each.std(ddof=1) / 200**0.5)  # a tenth of what unpaired scores would give
+    # a tenth of what unpaired scores would give
+    assert found.over_episodes == pytest.approx(stats.t.ppf(0.975, 199) * each.std(ddof=1) / 200**0.5)
     assert found.over_seeds < 0.05  # the seeds' own spread, 1.5, is in both
     assert not difference(other, one, lower_is_better=True).better
     # in whatever order, and of the seeds that both have
@@ -83,6 +89,63 @@ def test_a_sweep_is_compared_with_its_first_run(sweep):
     title, compared = compare([next(sweep.glob("scratch*")), sweep], step=1)  # the run that is named twice counts once
     assert "beside algo=scratch" in title and [one.name for one in compared] == ["algo=joint", "algo=maml"]
     assert [one.seeds for one in compared] == [2, 2]
+
+
+def copied(run, to, seed=0, **changes):
+    """The run as it would be had it been started elsewhere, by other code, or otherwise."""
+    shutil.copytree(run, to)
+    results = json.loads((to / "results.json").read_text())
+    config = OmegaConf.create(results["config"])
+    for key, value in changes.pop("config", {}).items():
+        OmegaConf.update(config, key, value, force_add=True)
+    results |= {"seed": seed, "config": OmegaConf.to_container(config) | {"seed": seed}, **changes}
+    (to / "results.json").write_text(json.dumps(results))
+    return to
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("one")
+    run(compose_run(*TINY), directory / "run")
+    return directory / "run"
+
+
+def names_and_seeds(*paths):
+    return {name: list(group) for name, group in by_seed([run for path in paths for run in scored_below(path)]).items()}
+
+
+def test_runs_of_changed_code_are_two_contenders(one_run, tmp_path):
+    old, new = (copied(one_run, tmp_path / commit, commit=f"{commit}00112233") for commit in ("aaaaaaa", "bbbbbbb"))
+    assert names_and_seeds(old, new) == {"commit=aaaaaaa": [0], "commit=bbbbbbb": [0]}
+    assert [one.name for one in compare([old, new])[1]] == ["commit=bbbbbbb"]
+    seeded = copied(one_run, tmp_path / "seed1", seed=1, commit="bbbbbbb00112233")
+    assert names_and_seeds(old, new, seeded) == {"commit=aaaaaaa": [0], "commit=bbbbbbb": [0, 1]}
+    torches = [
+        copied(one_run, tmp_path / v, versions=json.loads((old / "results.json").read_text())["versions"] | {"torch": v}) for v in "78"
+    ]
+    assert names_and_seeds(*torches) == {"version.torch=7": [0], "version.torch=8": [0]}
+
+
+def test_two_results_of_one_seed_are_told_apart_by_their_paths(one_run, tmp_path):
+    a, b = copied(one_run, tmp_path / "a" / "run"), copied(one_run, tmp_path / "b" / "run")
+    more = copied(one_run, tmp_path / "b" / "run1", seed=1)
+    assert names_and_seeds(a, b, more) == {str(a.parent): [0], str(b.parent): [0, 1]}
+    assert names_and_seeds(a, copied(one_run, tmp_path / "a" / "again")) == {str(a): [0], str(tmp_path / "a" / "again"): [0]}
+    assert names_and_seeds(a, a, tmp_path / "a" / ".." / "a" / "run") == {str(a): [0]}
+
+
+def test_what_decides_no_number_does_not_part_seeds(one_run, tmp_path):
+    settings = {"callbacks.progress.refresh_rate": 5, "logger": {}, "num_workers": 2, "trainer.log_every_n_steps": 7}
+    other = copied(one_run, tmp_path / "other", seed=1, config=settings)
+    assert list(names_and_seeds(one_run, other).values()) == [[0, 1]]
+
+
+def test_evidence_that_was_cut_is_refused(one_run, tmp_path):
+    cut = copied(one_run, tmp_path / "cut")
+    lines = (cut / "evidence.csv").read_text().splitlines()
+    (cut / "evidence.csv").write_text("\n".join(lines[:-3]) + "\n")  # an episode's three steps
+    with pytest.raises(InputError, match="evidence.csv does not have the 4 episodes of its results; score the run again"):
+        compare([one_run, cut])
 
 
 def test_what_cannot_be_compared_is_refused(sweep, tmp_path):

@@ -24,7 +24,7 @@ def scored(algo, task, mean, seed=0):
     scores = mean + 0.01 * np.random.default_rng(seed).standard_normal((50, 1))
     settings = {"algo._target_": TARGETS[algo], "task._target_": task, "seed": seed}
     results = {"algo": algo, "task": task, "metric": "accuracy", "lower_is_better": False, "ways": 5, "shots": 1, "seed": seed}
-    results["baseline"] = algo == "joint"
+    results |= {"baseline": algo == "joint", "commit": "1a7535c", "versions": {}}
     job = Job(f"{algo}-{task}-{seed}", settings, results, "", set())
     return Scored(
         job,

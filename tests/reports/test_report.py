@@ -6,9 +6,13 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
-from tests.conftest import TINY
+from innerloop.reports import figures
+from innerloop.reports.report import write_report
+from innerloop.runs.experiment import run
+from tests.conftest import TINY, compose_run
 from tests.test_command_line import call
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
@@ -131,3 +135,18 @@ def test_in_a_browser(pages, tmp_path, name, width):
     assert "CONSOLE" not in done.stderr, done.stderr
     found = json.loads(html.unescape(re.search(r'data-found="([^"]+)"', done.stdout)[1]))
     assert found["width"] <= width and found["charts"] >= 3 and found["widest"] <= width and found["smallest"] > 50
+
+
+def test_names_that_are_no_names_are_shown_as_they_are(tmp_path):
+    """Formulas, colours and control characters in the names of classes."""
+    names = [r"x $\frac$ y", "price $5 or $6", "#0f0e0d", "bell\x07", "<b>", "fill"]
+    of = dict(zip(names, np.linspace(0.2, 0.7, 6), strict=True))
+    drawn = figures.bars("classes", "accuracy", of, 0.5)
+    assert all(html.escape(name, quote=False) in drawn for name in names)
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 12, 12), dtype=np.uint8)
+    np.savez(tmp_path / "odd.npz", images=images, class_names=names, split=["train"] * 2 + ["val"] * 2 + ["test"] * 2)
+    task = ["task=images", f"task.root={tmp_path / 'odd.npz'}", "task.size=12", "task.ways=2", "task.shots=1", "task.queries=2"]
+    run(compose_run(*TINY, *task, "model.filters=4", "model.pool=stride"), tmp_path / "run")
+    write_report([tmp_path / "run"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;b&gt;" in page and "\x07" not in page

@@ -11,10 +11,10 @@ import torch
 
 from innerloop.config import InputError
 from innerloop.objective import CLASSIFICATION
+from innerloop.tasks.class_split import read_split
 from innerloop.tasks.images import omniglot
 from innerloop.tasks.images.omniglot import Omniglot
 from innerloop.tasks.images.omniglot_cache import Characters, load_characters
-from innerloop.tasks.images.omniglot_splits import read_split
 from tests.conftest import OMNIGLOT as DATA
 
 ARGUMENTS = {
@@ -28,21 +28,24 @@ def build(root: object = "unused", **changes: object) -> Omniglot:
 
 
 def parts(split: str) -> dict[str, set[str]]:
-    listed = read_split(split)
+    listed = read_split(f"omniglot_{split}")
     return {part: {character for character, p in listed.items() if p == part} for part in ("train", "val", "test")}
 
 
-@pytest.mark.parametrize(("split", "sizes"), [("vinyals", (1028, 172, 423)), ("maml", (1100, 100, 423)), ("reptile", (1200, 0, 423))])
+@pytest.mark.parametrize(
+    ("split", "sizes"),
+    [("vinyals", (1028, 172, 423)), ("maml", (1100, 100, 423)), ("reptile", (1200, 0, 423)), ("background", (964, 0, 659))],
+)
 def test_splits_share_no_character_and_cover_all(split: str, sizes: tuple[int, int, int]) -> None:
     lines = (files("innerloop.tasks") / "splits" / f"omniglot_{split}.csv").read_text().split()[1:]
-    assert len(lines) == len(read_split(split)) == 1623  # none is listed twice
+    assert len(lines) == len(read_split(f"omniglot_{split}")) == 1623  # none is listed twice
     assert tuple(len(members) for members in parts(split).values()) == sizes
-    assert set(read_split(split)) == set(read_split("vinyals"))
+    assert set(read_split(f"omniglot_{split}")) == set(read_split("omniglot_vinyals"))
 
 
 @pytest.mark.parametrize(("split", "seed", "train", "val"), [("maml", 1, 1100, 100), ("reptile", 0, 1200, 0)])
 def test_recipe_gives_the_committed_list(split: str, seed: int, train: int, val: int) -> None:
-    order = sorted(read_split("vinyals"))
+    order = sorted(read_split("omniglot_vinyals"))
     random.Random(seed).shuffle(order)
     expected = {"train": set(order[:train]), "val": set(order[train : train + val]), "test": set(order[-423:])}
     assert parts(split) == expected
@@ -51,7 +54,7 @@ def test_recipe_gives_the_committed_list(split: str, seed: int, train: int, val:
 @pytest.fixture
 def synthetic(monkeypatch: pytest.MonkeyPatch) -> Characters:
     """All 1623 characters, as noise: what does not hang on the drawings themselves needs no data."""
-    names = sorted(read_split("vinyals"))
+    names = sorted(read_split("omniglot_vinyals"))
     images = np.random.default_rng(0).integers(0, 256, (20 * len(names), 1, 28, 28), dtype=np.uint8)
     characters = Characters(names, images)
     monkeypatch.setattr(omniglot, "load_characters", lambda root: characters)
@@ -97,7 +100,7 @@ def test_reptile_validates_on_training_characters(synthetic: Characters) -> None
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"split": "torchmeta"}, "task.split must be one of vinyals, maml, reptile, got 'torchmeta'"),
+        ({"split": "torchmeta"}, "task.split=torchmeta must be one of vinyals, maml, reptile, background, or a CSV file"),
         ({"ways": 0}, "task.ways must be a whole number >= 2, got 0"),
         ({"train_queries": 2.5}, "task.train_queries must be a whole number >= 1, got 2.5"),
         ({"ways": 700}, "task.ways=700 asks for more than the 688 classes"),
@@ -137,7 +140,7 @@ def real_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_real_images(real_root: Path) -> None:
     characters = load_characters(real_root)
-    assert sorted(characters.names) == sorted(read_split("vinyals"))
+    assert sorted(characters.names) == sorted(read_split("omniglot_vinyals"))
     assert characters.images.shape == (32460, 1, 28, 28)
     ink = characters.images / 255
     assert 0.05 < ink.mean() < 0.15  # thin strokes on an empty ground

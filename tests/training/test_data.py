@@ -114,3 +114,15 @@ def test_impossible_budgets_are_refused(changes, message):
 def test_impossible_ranges_are_refused(bad):
     with pytest.raises(InputError, match=r"task.amplitude must be \[low, high\] with low <= high, got"):
         Sinusoid(bad, (0.0, 1.0), (0.0, 1.0), shots=1, queries=1)
+
+
+@pytest.mark.parametrize("tasks", [SINUSOID, Glyphs(5, 1, 2, 5, 1, 2).distribution("test")], ids=["drawn together", "one by one"])
+def test_a_numbered_list_of_episodes_has_an_end(tasks):
+    episodes = EpisodeDataset(tasks, 3, (0, 0))
+    assert len(list(episodes)) == 3
+    for index in (3, -1, 10_000):
+        with pytest.raises(IndexError, match=f"there is no episode {index} of 3"):
+            episodes[index]
+    for indices in (range(0), range(2, 4), range(-1, 1)):
+        with pytest.raises(IndexError, match="there are no episodes range"):
+            episodes.meta_batch(indices)

@@ -1,10 +1,13 @@
 """Shares, threads, compiling and checkpointing change time and memory, not numbers."""
 
+import copy
 import csv
 import gc
 import logging
+import random
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import torch._inductor.config
@@ -64,6 +67,55 @@ def assert_close(algorithm, episodes, **how):
 @pytest.mark.parametrize("case", ["maml 3 steps", "anil 3 steps", "metasgd 2 steps first order", "reptile adam"])
 def test_shares_add_up_to_the_meta_batch(case, kind, engine, how):
     assert_close(*build(case, kind, engine), **how)
+
+
+class Routed(nn.Module):
+    """A part of it serves the tasks alone whose inputs sum to more than nothing, as a mixture of experts is."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        torch.manual_seed(0)
+        self.all, self.some = nn.Linear(4, outputs), nn.Linear(4, outputs)
+
+    def forward(self, x):
+        return self.all(x) + self.some(x) if x.sum() > 0 else self.all(x)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("first_order", [True, False])
+@pytest.mark.parametrize("how", [{"chunk_size": 1}, {"threads": 2}, {"threads": 3}], ids=str)
+@pytest.mark.parametrize("signs", [(1, -1, 1), (-1, 1, -1), (-1, -1, -1)], ids=str)
+def test_weights_that_only_some_tasks_use(signs, how, first_order):
+    episodes = classification_episodes(3, (4,))
+    sign = torch.tensor(signs).view(3, 1, 1)
+    episodes = Episode(*(Examples(part.x * sign, part.y) for part in episodes))
+    algorithm = MAML(Routed(3), CLASSIFICATION, engines.loop, 0.1, 2, first_order, adapted="all.*")
+    if max(signs) > 0:
+        assert_close(algorithm, episodes, **how)
+    else:
+        assert gradients_in_shares(algorithm, episodes, **how)[2]["model.some.weight"] is None
+
+
+@pytest.mark.parametrize("draw", [lambda: np.random.rand(), lambda: random.random(), lambda: torch.rand(1).item()])
+def test_a_model_that_draws_random_numbers_stays_on_one_thread(draw, caplog):
+    class Noisy(Routed):
+        def forward(self, x):
+            return self.all(x) + draw()
+
+    caplog.set_level(logging.INFO, "innerloop")
+    algorithm = MAML(Noisy(3), CLASSIFICATION, engines.loop, 0.1, 1, False, adapted="all.*")
+    shares = TaskShares(algorithm, Execution(engines.loop, None, False), threads=2)
+    shares.outer_loss(classification_episodes(4, (4,)))
+    assert shares.obstacle == "the model draws random numbers" and shares._threads(4) == 1
+
+
+def test_a_learner_that_trained_on_threads_can_be_copied():
+    algorithm, episodes = build("maml 1 step", "mlp", "vmap")
+    shares = TaskShares(algorithm, Execution(algorithm.engine, None, False), threads=2)
+    for _ in range(2):
+        shares.take_gradients(episodes)
+    twin = copy.deepcopy(shares)
+    assert twin._pool is None and torch.equal(twin.take_gradients(episodes)[0], shares.take_gradients(episodes)[0])
 
 
 @needs_compiler

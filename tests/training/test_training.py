@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from lightning import Trainer
 
 from innerloop.config import InputError
 from innerloop.runs.experiment import load_run, run
@@ -113,3 +114,30 @@ def test_every_row_of_the_readme_table_is_an_experiment():
     named = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
     assert named
     assert all(name in (ROOT / "README.md").read_text() for name in named)
+
+
+def test_accumulated_meta_batches_are_one_outer_step(tmp_path):
+    """Two of 2 tasks are what one of 4 is: as many outer steps, one schedule, the same weights to rounding."""
+    common = [*TINY, "outer_steps=8", "val_every=4", "scheduler=cosine", "optimizer.lr=0.1", "algo=maml"]
+    whole = run(compose_run(*common, "meta_batch_size=4"), tmp_path / "whole")
+    parts = run(compose_run(*common, "meta_batch_size=2", "+trainer.accumulate_grad_batches=2"), tmp_path / "parts")
+    assert whole["outer_steps"] == parts["outer_steps"] == 8
+    assert parts["val_loss"] == pytest.approx(whole["val_loss"], rel=1e-4) and parts["value"] == pytest.approx(whole["value"], rel=1e-4)
+    assert parts["tasks_per_second"] * parts["train_seconds"] == pytest.approx(32)
+    last = [read(tmp_path / name / "checkpoints" / "step-00000008.ckpt") for name in ("whole", "parts")]
+    assert [state["lr_schedulers"][0]["_last_lr"] for state in last] == [[pytest.approx(0, abs=1e-9)]] * 2
+    with pytest.raises(InputError, match="trainer.accumulate_grad_batches must be a whole number >= 1, got 0"):
+        run(compose_run(*common, "+trainer.accumulate_grad_batches=0"), tmp_path / "none")
+
+
+def test_a_learner_predicts_and_says_how_it_is_loaded(tmp_path):
+    run(compose_run(*TINY), tmp_path)
+    built = load_run(tmp_path)
+    episodes = built.data.test_episodes.meta_batch(range(3))
+    expected = built.learner.algorithm.predict(built.learner.algorithm.adapt(episodes.support), episodes.query.x)
+    assert torch.equal(built.learner(episodes.support, episodes.query.x), expected)
+    trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", inference_mode=False)
+    (predictions,) = trainer.predict(built.learner, built.data.test_dataloader())
+    torch.testing.assert_close(predictions[:3], expected.detach())
+    with pytest.raises(InputError, match="a checkpoint is loaded with its run: innerloop.runs.experiment.load_run"):
+        type(built.learner).load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt")

@@ -80,15 +80,16 @@ def class_head(model: nn.Module, classes: int) -> nn.Linear:
 
 def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
     """The names of the model's weights that a pattern fits. Raises InputError for a pattern that fits none."""
-    names = [name for name, _ in model.named_parameters()]
+    first = {weight: name for name, weight in model.named_parameters()}
+    names = {name: first[weight] for name, weight in model.named_parameters(remove_duplicate=False)}  # tied weights have several
     found: list[str] = []
     wanted = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(wanted, list) or not wanted or not all(isinstance(pattern, str) for pattern in wanted):
         raise InputError(f"{setting} must be a pattern of weights' names or a list of some, got {patterns!r}")
     for pattern in wanted:
-        fitting = [name for name in names if fnmatch(name, pattern)]
+        fitting = [own for name, own in names.items() if fnmatch(name, pattern)]
         if not fitting:
-            some = ", ".join(names[:3] + names[-2:] if len(names) > 5 else names)
+            some = ", ".join([*list(names)[:3], *list(names)[-2:]] if len(names) > 5 else names)
             raise InputError(f"{setting}={pattern} fits no weight of {type(model).__name__}, which has such as {some}; name some of them")
         found += fitting
     return found

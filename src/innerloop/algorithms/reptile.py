@@ -76,7 +76,9 @@ class Reptile(GradientBased):
         (support_x, support_y), (query_x, query_y) = episodes
         fast = self.adapt(Examples(torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)))
         slow = self.slow_weights()
-        distances = torch.stack([(weight - fast[name]).square().flatten(1).sum(1) for name, weight in slow.items()]).sum(0) / 2
+        distances = (
+            torch.stack([(weight - fast[name]).square().reshape(len(support_x), -1).sum(1) for name, weight in slow.items()]).sum(0) / 2
+        )
         with torch.no_grad():
             predictions = self.predict(fast, query_x)
         return distances, predictions

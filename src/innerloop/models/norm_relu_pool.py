@@ -25,7 +25,15 @@ from torch.autograd.function import once_differentiable
 
 NONE_WON = 255  # all of a window below 0
 # Sums may be taken in any order, so that they vectorise; not "fast": a NaN must stay one.
-compiled: Any = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy")
+OPTIONS: Any = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+
+
+def compiled(function: Any) -> Any:
+    """At its first call; kept on disk, where there is a place for it."""
+    try:
+        return njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:  # neither the package nor the home folder can be written to
+        return njit(**OPTIONS)(function)
 
 
 def norm_relu_pool(y: Tensor, gamma: Tensor, beta: Tensor, eps: float, window: int) -> Tensor:

@@ -10,6 +10,7 @@ from innerloop.reports import figures
 from innerloop.reports.compare import Scored
 from innerloop.reports.inspection import MOST_BARS
 from innerloop.reports.table import Job, cell, differing, heading, order
+from innerloop.training.evaluation import half_ci95
 
 
 @np.errstate(invalid="ignore")  # of what diverged
@@ -22,7 +23,7 @@ def adaptation_chart(groups: dict[str, dict[int, Scored]]) -> str:
         metric = first.results["metric"]
         alike = [run.evidence.measures[metric] for run in group.values() if run.evidence.steps == first.evidence.steps]
         scores = np.mean([one for one in alike if one.shape == alike[0].shape], 0)
-        half = 1.96 * scores.std(0, ddof=1) / len(scores) ** 0.5
+        half = half_ci95(scores.std(0, ddof=1), len(scores))
         found[name] = (first.evidence.steps, scores.mean(0).tolist(), half.tolist())
     return figures.lines("Adaptation on unseen tasks", "adaptation steps", metric, found)
 

@@ -11,8 +11,9 @@ from scipy import stats
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, differences, without
 from innerloop.reports.table import Job, cell, differing, heading, jobs_below, settings_of
-from innerloop.runs.evidence import Evidence, evidence_path, read_evidence
+from innerloop.runs.evidence import Evidence, checksum, evidence_path, read_evidence
 from innerloop.runs.folder import Results, read_results
+from innerloop.training.evaluation import half_ci95
 
 ONE_CONTENDER = ("seed", "threads", *NOT_THE_NUMBERS)  # what the runs of one may differ in; threads round differently, no more
 
@@ -36,7 +37,7 @@ class Contender(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A contender's scores minus the baseline's.
+    """A contender's scores minus the baseline's, of the seeds that both have if these are two or more.
 
     over_episodes: half the 95 % interval of the difference over episodes, of scores averaged over seeds: of these trained networks.
     over_seeds: standard deviation of the seeds' differences, None for one seed. p: that there is no difference, by a t-test that counts
@@ -84,12 +85,20 @@ def scored_below(path: Path) -> list[Scored]:
     if path.suffix == ".json":
         if not path.is_file():
             raise InputError(f"{path} is not there; innerloop eval writes such files")
-        results = read_results(path)
-        return [Scored(Job(str(path), settings_of(results["config"]), results, "", set()), results, read_evidence(evidence_path(path)))]
-    finished = [(job._replace(name=str(path / job.name)), job.results) for job in jobs_below(path) if job.results]
+        return [scored(Job(str(path), settings_of(read_results(path)["config"]), read_results(path), "", set()), evidence_path(path))]
+    finished = [job._replace(name=str(path / job.name)) for job in jobs_below(path) if job.results]
     if not finished:
         raise InputError(f"no run below {path} is finished")
-    return [Scored(job, results, read_evidence(Path(job.name) / "evidence.csv")) for job, results in finished]
+    return [scored(job, Path(job.name) / "evidence.csv") for job in finished]
+
+
+def scored(job: Job, path: Path) -> Scored:
+    """With its evidence. Raises InputError where that is not of all its episodes."""
+    assert job.results
+    evidence = read_evidence(path)
+    if checksum(evidence.ids) != job.results["episodes_checksum"]:
+        raise InputError(f"{path} does not have the {job.results['episodes']} episodes of its results; score the run again")
+    return Scored(job, job.results, evidence)
 
 
 def on_the_same(runs: list[Scored]) -> list[list[Scored]]:
@@ -115,17 +124,45 @@ def check_comparable(runs: list[Scored]) -> None:
 
 
 def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
-    """Gathers the runs that differ in their seed alone, one of each seed, under a name of what tells them from the others."""
-    keys = list(without(dict.fromkeys(differing([run.job for run in runs])), ONE_CONTENDER))
-    alike: dict[str, dict[int, Scored]] = defaultdict(dict)
+    """Gathers the runs that differ in their seed alone, one of each seed, under a name of what tells them from the others: settings, the
+    code that they were run by, and their paths where there is no other difference."""
+    once: dict[Path, Scored] = {}  # though it was named twice
     for run in runs:
-        alike[repr(sorted(without(run.job.settings, ONE_CONTENDER).items()))].setdefault(run.results["seed"], run)
+        once.setdefault(Path(run.job.name).resolve(), run)
+    runs = [run._replace(job=run.job._replace(settings=run.job.settings | code_of(run.results))) for run in once.values()]
+    keys = list(without(dict.fromkeys(differing([run.job for run in runs])), ONE_CONTENDER))
+    alike: dict[str, list[Scored]] = defaultdict(list)
+    for run in runs:
+        alike[repr(sorted(without(run.job.settings, ONE_CONTENDER).items()))].append(run)
     named = {}
     for group in alike.values():
-        first = next(iter(group.values()))
-        name = " ".join(f"{heading(key)}={cell(key, first.job.settings.get(key))}" for key in keys) or first.job.name
-        named[name] = dict(sorted(group.items()))
+        name = " ".join(f"{heading(key)}={cell(key, group[0].job.settings.get(key))}" for key in keys)
+        for place, contender in by_place(group).items():
+            full = " ".join(filter(None, [name, place])) or group[0].job.name
+            named[full] = {run.results["seed"]: run for run in sorted(contender, key=lambda run: run.results["seed"])}
     return named
+
+
+def code_of(results: Results) -> dict[str, str]:
+    """What ran it: commit and versions."""
+    return {"commit": short_commit(results["commit"]), **{f"version.{name}": text for name, text in results["versions"].items()}}
+
+
+def short_commit(commit: str | None) -> str:
+    """Seven letters of it, and that of changes: "1a7535c+changes-0b12"."""
+    head, plus, changes = (commit or "unknown").partition("+")
+    return head[:7] + plus + changes[:12]
+
+
+def by_place(runs: list[Scored]) -> dict[str, list[Scored]]:
+    """Runs of the same settings and code, apart where a seed is there twice: by the folders that they are in, or each by its path."""
+    for place in (lambda path: "", lambda path: str(path.parent), str):
+        apart: dict[str, list[Scored]] = defaultdict(list)
+        for run in runs:
+            apart[place(Path(run.job.name))].append(run)
+        if all(len({run.results["seed"] for run in part}) == len(part) for part in apart.values()):
+            break
+    return apart
 
 
 def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
@@ -168,9 +205,9 @@ def difference(baseline: Contender, other: Contender, lower_is_better: bool) -> 
     squared += [(variance / count, count - 1) for variance, count in seeds]
     over_seeds = float(sum(variance for variance, _ in seeds) ** 0.5) if seeds else None
     better = bool((mean < 0) == lower_is_better)
-    interval = 1.96 * spread / len(by_episode) ** 0.5
+    interval = half_ci95(spread, len(by_episode))
     p = p_value(mean, squared)
-    return Comparison(other.name, other.is_baseline, len(theirs), float(other.scores.mean()), mean, interval, over_seeds, p, better)
+    return Comparison(other.name, other.is_baseline, len(theirs), float(theirs.mean()), mean, interval, over_seeds, p, better)
 
 
 def paired_seeds(baseline: Contender, other: Contender) -> tuple[np.ndarray, np.ndarray, bool]:

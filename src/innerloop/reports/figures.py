@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,7 +20,7 @@ STYLE: Any = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.2,
     "grid.color": INK, "legend.frameon": False, "axes.prop_cycle": cycler(color=COLORS), "figure.facecolor": "none",
-    "axes.facecolor": "none", "lines.linewidth": 1.6, "image.interpolation": "none",
+    "axes.facecolor": "none", "text.parse_math": False, "lines.linewidth": 1.6, "image.interpolation": "none",
 }  # fmt: skip
 Line = tuple[Sequence[float], Sequence[float], Sequence[float] | None]  # x, y, half a 95 % interval
 
@@ -142,11 +143,13 @@ def blank(width: float, height: float) -> tuple[Figure, Axes]:
 def svg(figure: Figure, title: str) -> str:
     """The figure as an element for HTML; its title is for those who hear the page. The same bytes for the same figure."""
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": title}):  # ids differ between the charts of a page, and not between two runs
+    # ids differ between the charts of a page, and not between two runs
+    with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has fonts of its own
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawn = text.getvalue()
     width = float(re.search(r'width="([\d.]+)pt"', drawn)[1])  # type: ignore[index]
-    body = drawn[drawn.index("<defs>") : drawn.rindex("</svg>")].replace(INK, "currentColor")
+    body = re.sub(f"(fill|stroke): {INK}", r"\1: currentColor", drawn[drawn.index("<defs>") : drawn.rindex("</svg>")])
     box = re.search(r'viewBox="([^"]+)"', drawn)[1]  # type: ignore[index]
     style = f"width:{width * 4 / 3:.0f}px"
     return f'<svg role="img" aria-label="{escape(title)}" viewBox="{box}" style="{style}" xmlns:xlink="http://www.w3.org/1999/xlink">{body}</svg>'

@@ -1,6 +1,7 @@
 """`innerloop report`: runs as one page that stands by itself, to be looked at, sent around and printed."""
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from innerloop.reports.gallery import LEGEND, Kind, by_kind, name_of
 from innerloop.reports.inspection import accuracy_by_class, draw_episodes, draw_step_sizes
 from innerloop.reports.table import jobs_below, measured, settings_of, short
 from innerloop.runs.experiment import load_run
-from innerloop.runs.rescore import CONF
+from innerloop.runs.trust import CONF
 
 MOST_LINES = 8  # in one chart
 EPISODES_BY_CLASS = 100
@@ -47,8 +48,11 @@ class Section(NamedTuple):
     warnings: list[str]
 
 
-def write_report(paths: list[Path], output: Path) -> None:
-    """Writes a page on the finished runs below `paths`. Raises InputError where there is none, or `output` cannot be written."""
+def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
+    """Writes a page on the finished runs below `paths`. Raises InputError where there is none, or `output` cannot be written.
+
+    trust: as for load_run.
+    """
     runs = [run for path in paths for run in scored_below(path)]
     sections = [section(alike) for alike in on_the_same(runs)]
     algorithms, kinds = by_kind(runs)
@@ -62,12 +66,13 @@ def write_report(paths: list[Path], output: Path) -> None:
         "rows": [(one.name, row(name, group)) for one in sections for name, group in one.groups.items()] if len(runs) > 1 else [],
         "unfinished": [job for path in paths if path.is_dir() for job in jobs_below(path) if not job.results],
         "heat_maps": heat_maps([run.job for run in runs]),
-        "details": [details(run) for run in (of_each_algorithm(runs) if len(sections) == 1 else of_each_kind(sections))],
+        "details": [details(run, trust) for run in (of_each_algorithm(runs) if len(sections) == 1 else of_each_kind(sections))],
     }
     environment = Environment(loader=PackageLoader("innerloop.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(measured=lambda point: " ".join(measured(point)), short=short, in_words=in_words)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, environment.get_template("report.html").render(page).encode())
+    text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", environment.get_template("report.html").render(page))  # in names of classes
+    write_whole(output, text.encode())
 
 
 def names_in(runs: list[Scored], key: str) -> str:
@@ -142,7 +147,7 @@ def val_loss(run: Scored) -> float:
     return float("inf") if loss is None else loss
 
 
-def details(run: Scored) -> dict[str, Any]:
+def details(run: Scored, trust: bool) -> dict[str, Any]:
     """One run: how it trained, what it does in an episode, where it errs, how it was set, how to have it again."""
     path, results = Path(run.job.name), run.results
     columns = {name: (*points, None) for name, points in logged(run).items() if name in ("train/loss", "val/loss")}
@@ -157,7 +162,7 @@ def details(run: Scored) -> dict[str, Any]:
         "remark": None,
     }
     try:
-        built = load_run(path)
+        built = load_run(path, trust)
         by_class = accuracy_by_class(built, min(EPISODES_BY_CLASS, results["episodes"]))
         found["pictures"] = [
             ("Test episodes", draw_episodes(built, found["name"])),

@@ -28,7 +28,7 @@ def show(table: Table) -> None:
 def results_table(results: Results) -> Table:
     """The metric of one run after each number of adaptation steps."""
     where = f"{results['algo']} on {results['task']}, {results['episodes']} test episodes"
-    table = Table(title=where, title_justify="left")
+    table = Table(title=escape(where), title_justify="left")
     for column in ("adaptation steps", results["metric"], "95 % CI"):
         table.add_column(column, justify="right")
     for point in results["curve"]:

@@ -24,7 +24,7 @@ from innerloop.tasks.base import Tasks
 from innerloop.training.checkpoint import AtomicFiles, State
 from innerloop.training.data import EpisodicDataModule
 from innerloop.training.learner import MetaLearner
-from innerloop.training.lightning_settings import in_lightning_steps, quieten_lightning
+from innerloop.training.lightning_settings import accumulated, in_lightning_steps, quieten_lightning
 from innerloop.training.shares import Execution
 
 ALL_THREADS = torch.get_num_threads()
@@ -54,7 +54,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
 
 
 def build_run(cfg: DictConfig) -> Run:
-    """Data and learner of a configuration, at their initial weights."""
+    """Data and learner of a configuration, at their initial weights. Sets the seeds and the number of threads of this process."""
     check_count("seed", cfg.seed, least=0, most=2**32 - 1)
     if cfg.threads is not None:
         check_count("threads", cfg.threads)
@@ -62,8 +62,8 @@ def build_run(cfg: DictConfig) -> Run:
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     tasks = build(cfg.task)
     data = EpisodicDataModule(
-        tasks, cfg.seed, cfg.outer_steps, cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes, cfg.eval_batch_size, cfg.num_workers,
-        cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
+        tasks, cfg.seed, cfg.outer_steps * accumulated(cfg), cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes,
+        cfg.eval_batch_size, cfg.num_workers, cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
     )  # fmt: skip
     if cfg.episodes is not None and cfg.disjoint:
         raise InputError(f"disjoint=true draws episodes, and episodes={cfg.episodes} has some already; leave one of them out")
@@ -158,6 +158,6 @@ def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Tra
         "max_epochs": 1,
         "plugins": [AtomicFiles()],
     }
-    if origin and cfg.steps_at_once > 1:
+    if origin:
         arguments |= in_lightning_steps(cfg)
     return build(cfg.trainer, **arguments)

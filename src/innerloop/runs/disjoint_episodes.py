@@ -16,7 +16,7 @@ KEY = (TEST, 1)  # of random streams that no EpisodeDataset has
 class DisjointEpisodes:
     """Episodes drawn without replacement until too few images are left for another one, at most `most` of them.
 
-    No image is in two episodes, nor twice in one under another turn. Mean ± 1.96 std / sqrt(episodes) is then an interval for images that
+    No image is in two episodes, nor twice in one under another turn. The interval of their mean is then one for images that
     were not collected, where episodes that share images have one for episodes that were not drawn (Lafargue et al. 2024, arXiv:2409.02850).
     Raises InputError for tasks without a pool of images, and where they are too few for two episodes.
     """

@@ -100,4 +100,5 @@ def summary(curve: Curve, metric: str, lower_is_better: bool) -> dict[str, Any]:
     worst5: its mean over the worst twentieth of the episodes, after the last step."""
     scores, area = curve.measures[metric], area_under(curve, metric)
     worst = scores[:, -1].sort(descending=lower_is_better).values[: max(1, len(scores) // 20)].mean().item()
+    worst = math.nan if scores[:, -1].isnan().any() else worst  # sorting would take what diverged for the best
     return {"auc": area if math.isfinite(area) else None, "worst5": worst if math.isfinite(worst) else None}

@@ -17,8 +17,9 @@ from innerloop.runs.build import Run, build_run, build_trainer
 from innerloop.runs.evidence import episode_ids
 from innerloop.runs.folder import ENDS, claimed, read_results
 from innerloop.runs.results import Training, write_results
-from innerloop.runs.settings import check_same_run, load_config, origin_of, with_output_dir
+from innerloop.runs.settings import check_same_run, origin_of, with_output_dir
 from innerloop.runs.trained_split import check_unseen, keep_split
+from innerloop.runs.trust import trusted_config
 from innerloop.training.checkpoint import State, checkpoints_of, continue_logs, latest, read
 from innerloop.training.learner import MetaLearner
 
@@ -61,7 +62,7 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
         log.info(f"{directory} holds the results of this run already" + (f", of other code ({other})" if other else ""))
         return finished
     built = build_run(cfg)
-    keep_split(directory, built.data.tasks.parts, force)
+    keep_split(directory, built.data.tasks, force)
     state = latest(directory / "checkpoints", origin, force)
     trainer = build_trainer(cfg, origin)
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
@@ -147,17 +148,20 @@ def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> No
         raise InputError(f"checkpoint {path} is of another architecture than this configuration: {reason}") from error
 
 
-def load_run(output_dir: str | Path) -> Run:
-    """A finished run: its configuration, its data and its learner at the best checkpoint. Raises InputError if it is none."""
+def load_run(output_dir: str | Path, trust: bool = False) -> Run:
+    """A finished run: its configuration, its data and its learner at the best checkpoint. Raises InputError if it is none.
+
+    trust: build whatever classes its configuration names, also those of others (trust.py).
+    """
     output_dir = Path(output_dir)
-    return load_checkpoint(load_config(output_dir), output_dir)
+    return load_checkpoint(trusted_config(output_dir, trust), output_dir)
 
 
 def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
     """Builds `cfg` and takes the weights of the run in `output_dir`."""
     built = build_run(cfg)
     if steps_to_train(built) > 0:
-        check_unseen(output_dir, cfg.task, built.data.tasks.parts)
+        check_unseen(output_dir, cfg.task, built.data.tasks)
         load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt", to_score=True)
     built.learner.eval()
     return built

@@ -9,10 +9,10 @@ from innerloop.runs.experiment import load_run
 ADAPTER = ("lora_", "prompt", "modules_to_save")  # in the names of what peft writes
 
 
-def export_adapter(run: Path, directory: Path) -> None:
+def export_adapter(run: Path, directory: Path, trust: bool = False) -> None:
     """Writes a run's low-rank weights or prompt as peft's own files (adapter_config.json, adapter_model.safetensors), which
     peft.PeftModel.from_pretrained(base, directory) loads. Raises InputError where the run has none, or `directory` cannot be written."""
-    model = load_run(run).learner.algorithm.model
+    model = load_run(run, trust).learner.algorithm.model
     if not isinstance(model, HuggingFace) or not hasattr(model.model, "peft_config"):
         raise InputError(f"{run} has no weights that peft could load; they are those of model=hf with model.lora_rank or model.prompt")
     beside = [name for name, weight in model.named_parameters() if weight.requires_grad and not any(part in name for part in ADAPTER)]

@@ -15,20 +15,19 @@ from yaml import YAMLError
 
 from innerloop.config import InputError, register
 from innerloop.runs.build import build_trainer
-from innerloop.runs.experiment import load_checkpoint, steps_to_train, test
+from innerloop.runs.experiment import load_checkpoint, settle_paths, steps_to_train, test
 from innerloop.runs.results import Training
-from innerloop.runs.settings import load_config
-
-CONF = Path(__file__).parents[3] / "conf"
+from innerloop.runs.trust import CONF, trusted_config
 
 
-def rescore(run: Path, overrides: list[str]) -> tuple[dict[str, Any], Path]:
+def rescore(run: Path, overrides: list[str], trust: bool = False) -> tuple[dict[str, Any], Path]:
     """Tests the run's best checkpoint under its own configuration with `overrides` on top: values (task.shots=1) or groups (task=glyphs).
 
     Returns the results and the file below RUN/evaluations that holds them. Raises InputError for a bad run or override, and when the
-    checkpoint does not fit (another number of ways under a model with a head for each way).
+    checkpoint does not fit (another number of ways under a model with a head for each way). trust: as for load_run.
     """
-    cfg = override(load_config(run), overrides)
+    cfg = override(trusted_config(run, trust), overrides)
+    settle_paths(cfg)
     built = load_checkpoint(cfg, run)
     path = evaluation_file(run, overrides)
     return test(built, build_trainer(cfg), path, Training(steps_to_train(built), None, None)), path

@@ -15,6 +15,7 @@ from innerloop.runs.provenance import command, commit, hardware, peak_memory_mb,
 from innerloop.tasks.base import Tasks
 from innerloop.training.evaluation import mean_ci95, uses_batch_statistics
 from innerloop.training.learner import MetaLearner
+from innerloop.training.lightning_settings import accumulated
 
 
 class Training(NamedTuple):
@@ -61,7 +62,7 @@ def write_results(
         "train_seconds": training.seconds,
         "eval_seconds": eval_seconds,
         # training tasks over train_seconds, which includes validation
-        "tasks_per_second": training.outer_steps * cfg.meta_batch_size / training.seconds
+        "tasks_per_second": training.outer_steps * accumulated(cfg) * cfg.meta_batch_size / training.seconds
         if training.outer_steps and training.seconds
         else None,
         "peak_memory_mb": peak_memory_mb(),

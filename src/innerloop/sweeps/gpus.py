@@ -37,7 +37,9 @@ def claim_gpus(number: int) -> None:
 def claim_free(gpus: list[str], number: int) -> bool:
     """Takes the first `number` of `gpus` that are free, or none where they are fewer."""
     directory = Path(tempfile.gettempdir()) / f"innerloop-gpus-{os.getuid()}"
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    if directory.is_symlink() or directory.stat().st_uid != os.getuid():
+        raise InputError(f"{directory}, where jobs say which GPUs they have, is not yours; delete it, or set TMPDIR to another folder")
     free, locks = [], []
     with FileLock(directory / "choosing"):
         for gpu in gpus:

@@ -11,6 +11,7 @@ from innerloop.objective import Objective
 from innerloop.tasks.class_episodes import ClassEpisodes
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class TaskDistribution(Protocol):
@@ -37,7 +38,6 @@ class Tasks(ABC):
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
     vocabulary: how many tokens inputs are made of; None where they are none.
-    parts: what is in train, val and test, by name, where a file that a user may edit says so, or a configuration.
     """
 
     objective: Objective
@@ -48,7 +48,6 @@ class Tasks(ABC):
     shots: int
     queries: int
     vocabulary: int | None = None
-    parts: dict[str, list[str]] = {}
 
     @property
     def name(self) -> str:
@@ -70,6 +69,10 @@ class Tasks(ABC):
         """How many classes the training split has; None for regression."""
         episodes = self.distribution("train")
         return len(episodes.members) if isinstance(episodes, ClassEpisodes) else None
+
+    def contents(self, split: Split) -> dict[str, np.ndarray]:
+        """The classes (texts, ...) of a split by name, with an example of each: nothing trained on may be tested on. None by default."""
+        return {}
 
     @abstractmethod
     def distribution(self, split: Split) -> TaskDistribution:

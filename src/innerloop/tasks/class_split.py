@@ -11,10 +11,10 @@ import numpy as np
 
 from innerloop.config import InputError
 from innerloop.files import write_whole
+from innerloop.tasks.base import SPLITS
 from innerloop.tasks.csv_files import read_rows
 from innerloop.tasks.places import place_for, places
 
-SPLITS = ("train", "val", "test")
 SHARES = (0.64, 0.16)  # of train and val, as in mini-ImageNet; test has the rest
 
 
@@ -91,7 +91,7 @@ def by_split(split: dict[str, str], there: Sequence[str], root: Path) -> dict[st
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(f"task.split names '{missing[0]}'{more}, not to be found in {root}; mend the names, or leave its split empty")
-    parts = {part: [name for name in there if split.get(name) == part] for part in SPLITS}
+    parts: dict[str, list[str]] = {part: [name for name in there if split.get(name) == part] for part in SPLITS}
     for part, names in parts.items():
         if not names:
             raise InputError(f"task.split has no {part} class of {root}; put some there")

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from innerloop.config import InputError, check_count
@@ -35,6 +36,16 @@ class ClassTasks(Tasks):
     @abstractmethod
     def classes(self, split: Split) -> Classes:
         """The classes of a split, with all their examples."""
+
+    def contents(self, split: Split) -> dict[str, np.ndarray]:
+        classes = self.classes(split)
+        turns = classes.quarter_turns or [0] * len(classes.names)
+        rows = zip(classes.names, classes.members, turns, strict=True)
+        return {
+            name: np.rot90(classes.inputs[members[0]], turn, axes=(-2, -1)) if turn else classes.inputs[members[0]]
+            for name, members, turn in rows
+            if len(members)
+        }
 
     def distribution(self, split: Split) -> ClassEpisodes:
         counts, augment = (self._train_counts, self.augment) if split == "train" else (self._eval_counts, ())

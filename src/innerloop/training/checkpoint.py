@@ -89,7 +89,8 @@ class Checkpoints(Checkpoint):
         if trainer.state.fn != "fit" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         loss = trainer.callback_metrics["val/loss"].item()
-        if loss < self.best_loss or not self.best_weights.exists():
+        missing = trainer.strategy.broadcast(not self.best_weights.exists())  # all save, or none: nodes may have disks of their own
+        if loss < self.best_loss or missing:
             self.best_loss = math.inf if math.isnan(loss) else loss
             trainer.save_checkpoint(self.best_weights, weights_only=True)
         trainer.save_checkpoint(self.directory / f"step-{trainer.global_step:08d}.ckpt")

@@ -37,12 +37,16 @@ class EpisodeDataset(Dataset[Episode]):
         return self.num_episodes
 
     def __getitem__(self, index: int) -> Episode:
+        if not 0 <= index < self.num_episodes:
+            raise IndexError(f"there is no episode {index} of {self.num_episodes}")
         if self._together:
             return Episode(*(Examples(x[0], y[0]) for x, y in self.meta_batch(range(index, index + 1))))
         return self.tasks.sample(np.random.default_rng([*self.key, index]))
 
     def meta_batch(self, indices: range) -> Episode:
-        """The episodes `indices`, with a leading task axis."""
+        """The episodes `indices`, one at least, with a leading task axis."""
+        if not indices or min(indices) < 0 or max(indices) >= self.num_episodes:
+            raise IndexError(f"there are no episodes {indices} of {self.num_episodes}")
         if self._together:
             return self._together.draw(self._uniform(indices, self._together.numbers))
         return default_collate([self[index] for index in indices])

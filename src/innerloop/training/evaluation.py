@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
@@ -131,5 +132,10 @@ def area_under(curve: Curve, measure: str) -> float:
 
 
 def mean_ci95(values: Tensor) -> tuple[float, float]:
-    """Mean over episodes (E,) and half the width of its 95 % interval, 1.96 std / sqrt(E)."""
-    return values.mean().item(), (1.96 * values.std() / len(values) ** 0.5).item()
+    """Mean over episodes (E,) and half the width of its 95 % interval."""
+    return values.mean().item(), float(half_ci95(values.std().item(), len(values)))
+
+
+def half_ci95(std: Any, count: int) -> Any:
+    """Half the width of the 95 % interval of a mean of `count` numbers of that deviation: Student's t, 1.96 std / sqrt(count) for many."""
+    return stdtrit(count - 1, 0.975) * std / count**0.5

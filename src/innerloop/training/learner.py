@@ -74,6 +74,20 @@ class MetaLearner(LightningModule):
         named = self.algorithm.named_parameters(remove_duplicate=False)  # tied weights have two names in a checkpoint
         return {f"algorithm.{name}": p.detach() for name, p in named if not p.requires_grad}
 
+    @classmethod
+    def load_from_checkpoint(cls, *_: Any, **__: Any) -> Any:
+        """Weights belong to a run, which says what to build: innerloop.runs.experiment.load_run(DIRECTORY).learner."""
+        raise InputError("a checkpoint is loaded with its run: innerloop.runs.experiment.load_run(DIRECTORY).learner")
+
+    def forward(self, support: Examples, x: Tensor) -> Tensor:
+        """Adapts to the support sets, and predicts x (tasks, n, ...) -> (tasks, n, outputs)."""
+        return self.algorithm.predict(self.algorithm.adapt(support), x)
+
+    def predict_step(self, episodes: Episode, batch_index: int) -> Tensor:
+        """Of `trainer.predict`: predictions on the query sets (tasks, n, outputs)."""
+        with all_weights(self.algorithm):
+            return self(episodes.support, episodes.query.x)
+
     def configure_model(self) -> None:
         """Shares the weights out over the mesh of devices of trainer=fsdp. Raises InputError where `engine` does not go with it."""
         if self.device_mesh is None or hasattr(self.algorithm, "unshard"):
@@ -188,5 +202,7 @@ def all_weights(algorithm: Algorithm[Any]) -> Iterator[None]:
         yield
         return
     algorithm.unshard()  # type: ignore[operator]
-    yield
-    algorithm.reshard()  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        algorithm.reshard()  # type: ignore[operator]

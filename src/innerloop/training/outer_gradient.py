@@ -56,5 +56,6 @@ def joined(parts: list[Tensor]) -> Tensor:
 
 
 def added(parts: tuple[Tensor | None, ...]) -> Tensor | None:
-    """The sum, in order; None where the parts are (a parameter that the loss does not use)."""
-    return None if parts[0] is None else functools.reduce(torch.add, parts)  # type: ignore[arg-type]
+    """The sum, in order, of those that are there: some tasks may not use a parameter. None where none does."""
+    present = [part for part in parts if part is not None]
+    return functools.reduce(torch.add, present) if present else None

@@ -31,28 +31,35 @@ class ProgressBar(RichProgressBar):
     def _line(self, trainer: Any, learner: Any) -> str:
         """Where training is, how good, how fast (validation counted in), and how long it will take."""
         data, found, metric = trainer.datamodule, trainer.callback_metrics, f"val/{learner.algorithm.objective.metric}"
-        steps, total = trainer.global_step, len(data.train_episodes) // data.meta_batch_size
+        tasks = data.meta_batch_size * trainer.accumulate_grad_batches
+        steps, total = trainer.global_step, len(data.train_episodes) // tasks
         seconds_a_step = (time.perf_counter() - self._started) / (steps - self._first_step)
         score = f"{metric} {found[metric]:.4f} ± {found[f'{metric}_ci95']:.4f}"
         if found["val/loss"] != found[metric]:
             score = f"val/loss {found['val/loss']:.4f}, {score}"
         left = timedelta(seconds=round(seconds_a_step * (total - steps)))
-        return f"outer step {steps}/{total}: {score}; {data.meta_batch_size / seconds_a_step:.0f} tasks/s, {left} left"
+        return f"outer step {steps}/{total}: {score}; {tasks / seconds_a_step:.0f} tasks/s, {left} left"
 
     @property
     def total_train_batches(self) -> int | float:
-        return super().total_train_batches * self._data.steps_at_once
+        return super().total_train_batches * self._data.steps_at_once // self._accumulated
 
     def _update(self, progress_bar_id: Any, current: int, visible: bool = True, hard: bool = False) -> None:
         training = progress_bar_id == self.train_progress_bar_id
-        super()._update(progress_bar_id, current * self._data.steps_at_once if training else current, visible, hard)
+        super()._update(progress_bar_id, current * self._data.steps_at_once // self._accumulated if training else current, visible, hard)
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         return [*super().configure_columns(trainer)[:-1], TasksPerSecond(self)]
 
     def tasks_of(self, bar: int) -> int:
         """In a unit of a bar: in an outer step, or in a batch of episodes to evaluate."""
-        return self._data.meta_batch_size if bar == self.train_progress_bar_id else self._data.eval_batch_size
+        if bar == self.train_progress_bar_id:
+            return self._data.meta_batch_size * self._accumulated
+        return self._data.eval_batch_size
+
+    @property
+    def _accumulated(self) -> int:
+        return self.trainer.accumulate_grad_batches  # type: ignore[attr-defined]
 
     @property
     def _data(self) -> Any:

@@ -3,11 +3,13 @@
 import contextlib
 import copy
 import logging
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +64,10 @@ class TaskShares:
         self._compiled: dict[Any, Compiled | None] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._copies: list[Algorithm[Any]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without threads, their copies and what was compiled, which a copy of a learner makes anew."""
+        return {**vars(self), "_pool": None, "_copies": [], "_compiled": {}}
 
     def outer_loss(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The mean outer loss, ready for backward, and the query predictions (tasks, n, outputs)."""
@@ -168,22 +174,24 @@ class TaskShares:
         if self.obstacle != UNKNOWN:
             yield
             return
-        drawn, buffers = self._random_state(), list(self.algorithm.buffers())
+        drawn, buffers = self._random_states(), list(self.algorithm.buffers())
         versions = [buffer._version for buffer in buffers]
         yield
         self.obstacle = None
         after = list(self.algorithm.buffers())
-        if not torch.equal(drawn, self._random_state()):
+        if drawn != self._random_states():
             self.obstacle = "the model draws random numbers"
         elif versions != [b._version for b in after] or any(a is not b for a, b in zip(buffers, after, strict=True)):
             self.obstacle = "the model changes its own state as it runs"
         if self.obstacle and (self.execution.compile or self.threads > 1):
             log.info(f"{self.obstacle}: one share at a time, not compiled")
 
-    def _random_state(self) -> Tensor:
+    def _random_states(self) -> list[Any]:
+        """Of every generator that a model may draw from."""
         device = self._parameters[0].device
-        states = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
-        return torch.cat(states)
+        torchs = [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
+        _, keys, *rest = np.random.get_state()
+        return [*(state.numpy().tobytes() for state in torchs), random.getstate(), np.asarray(keys).tobytes(), rest]
 
     def _compiles(self) -> bool:
         return self.execution.compile and self.obstacle is None

@@ -49,6 +49,7 @@ class FunctionTasks(Tasks):
         return Episode(*(Examples(_column(x[:, part]), _column(y[:, part])) for part in (support, query)))
 
     def sample(self, rng: np.random.Generator) -> Episode:
+        """One episode; for a numbered list of them see training/data.py, which draws many at once."""
         return Episode(*(Examples(x[0], y[0]) for x, y in self.draw(rng.random((1, self.numbers)))))
 
 

@@ -1,5 +1,7 @@
 """Images with a class each: a tree of class folders, a zip of one, or an array file."""
 
+import os
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -11,7 +13,8 @@ from PIL import Image, ImageOps
 
 from innerloop.config import InputError
 from innerloop.tasks.archives import opened
-from innerloop.tasks.class_split import SPLITS, assigned
+from innerloop.tasks.base import SPLITS
+from innerloop.tasks.class_split import assigned
 
 KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
 
@@ -94,6 +97,10 @@ def read_arrays(path: Path) -> ImageSource:
     """An .npz with images uint8, (classes, images, height, width[, 3]) or (images, height, width[, 3]) with labels (images,); and, where
     there are such, class_names and the split of each class."""
     try:
+        with zipfile.ZipFile(path) as members:
+            needed = sum(member.file_size for member in members.infolist())
+        if needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+            raise InputError(f"{path} unpacks to {needed / 1e9:.0f} GB, and this machine has {memory / 1e9:.0f}; bring a folder or a zip")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         images, labels = arrays["images"], arrays.get("labels")

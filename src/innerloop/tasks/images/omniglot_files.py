@@ -8,8 +8,8 @@ from PIL import Image
 
 from innerloop.config import InputError
 from innerloop.tasks.archives import opened
+from innerloop.tasks.class_split import read_split
 from innerloop.tasks.download import download
-from innerloop.tasks.images.omniglot_splits import read_split
 
 CHARACTERS = {"images_background": 964, "images_evaluation": 659}  # how many each half holds
 DRAWINGS = 20  # of each character, by twenty people
@@ -72,7 +72,7 @@ def _check_complete(source: Path, drawings: dict[str, list[str]], expected: int)
 def _first_missing(drawings: dict[str, list[str]]) -> str:
     """Names a character that is not there though others of its alphabet are."""
     alphabets = {character.split("/")[0] for character in drawings}
-    missing = sorted(c for c in read_split("vinyals") if c.split("/")[0] in alphabets and c not in drawings)
+    missing = sorted(c for c in read_split("omniglot_vinyals") if c.split("/")[0] in alphabets and c not in drawings)
     return f" ({missing[0]} is missing)" if missing else ""
 
 

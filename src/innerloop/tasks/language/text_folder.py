@@ -53,6 +53,9 @@ class TextFolder(LanguageTasks):
                     f"{needed:,}; lower task.length, or leave it out of the split"
                 )
 
+    def contents(self, split: Split) -> dict[str, np.ndarray]:
+        return {name: self.tokens[name][: self.input_shape[0]] for name in self.parts[split]}
+
     def distribution(self, split: Split) -> "Windows":
         return Windows(self, [self.tokens[name] for name in self.parts[split]])
 

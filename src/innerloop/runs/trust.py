@@ -1,0 +1,75 @@
+"""Which classes a saved configuration may name: to score a run that somebody else made must not run code of their choice."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+from torchvision.transforms.v2 import Transform
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import InputError
+from innerloop.runs.settings import load_config
+from innerloop.tasks.base import Tasks
+from innerloop.training.shares import Execution
+
+CONF = Path(__file__).parents[3] / "conf"
+KINDS = (Algorithm, Tasks, nn.Module, Execution, lightning.Callback, torch.optim.Optimizer, LRScheduler, Logger, Transform)
+PACKAGES = ("innerloop", "torch.optim", "lightning.pytorch.callbacks", "lightning.pytorch.loggers", "torchvision.transforms.v2", "__main__")
+GET_FUNCTION = "hydra.utils.get_method"
+INTERPOLATION = re.compile(r"\$\{(?!oc\.env:INNERLOOP_DATA)[^{}]*:")  # calls a resolver: others read the environment, or files
+
+
+def trusted_config(run: Path, trust: bool) -> DictConfig:
+    """The configuration of a run, to build it from. Raises InputError where it names what it should not, unless `trust`."""
+    cfg = load_config(run)
+    if strange := None if trust else next(unknown_in(OmegaConf.to_container(cfg, resolve=False)), None):
+        raise InputError(
+            f"{run / 'config.yaml'} asks for {strange}, which is neither of innerloop's own kinds nor in {CONF}; "
+            "look at it, and add --trust if it may run"
+        )
+    return cfg
+
+
+def unknown_in(node: Any) -> Iterator[str]:
+    """What a configuration asks for that may be anyone's code, or would read what is none of its business."""
+    if isinstance(node, str) and INTERPOLATION.search(node):
+        yield node
+    if isinstance(node, list):
+        for value in node:
+            yield from unknown_in(value)
+    if isinstance(node, dict):
+        if "_target_" in node and not is_known(node):
+            yield " ".join(str(node[key]) for key in ("_target_", "path", "_args_") if key in node)
+        for value in node.values():
+            yield from unknown_in(value)
+
+
+def is_known(node: dict[Any, Any]) -> bool:
+    """Whether the user's own conf/ names what a node calls, or it is a class of ours, or of a library's that does no harm."""
+    target = str(node["_target_"])
+    if "_args_" in node:
+        return False
+    if target == GET_FUNCTION:
+        return str(node.get("path")).startswith("innerloop.engine.forward.")
+    if target in named_in_conf():
+        return True
+    if not target.startswith(tuple(f"{package}." for package in PACKAGES)):
+        return False
+    try:
+        found = resolve_name(target)
+    except (ImportError, AttributeError, ValueError):
+        return True  # it is not there: a sentence of its own will say so
+    return isinstance(found, type) and issubclass(found, KINDS) and found.__module__.startswith(PACKAGES)
+
+
+def named_in_conf() -> set[str]:
+    """What the YAMLs of conf/ build."""
+    return {name for path in CONF.rglob("*.yaml") for name in re.findall(r"_target_:\s*([\w.]+)", path.read_text(encoding="utf-8"))}
