@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +86,10 @@ class Objective:
     score: PerTask
     lower_is_better: bool
     more: dict[str, PerTask] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: Any) -> "Objective":
+        """Itself: the copies of an algorithm on other threads may ask `objective is CLASSIFICATION` too."""
+        return self
 
 
 CLASSIFICATION = Objective(

@@ -44,7 +44,7 @@ def test_class_labels_name_the_same_images():
 @pytest.mark.parametrize("cls", [Joint, Centroid])
 def test_they_learn_the_classes_of_the_training_split(cls, episodes):
     """The loss is that of a classifier on all examples; the head of an episode takes no part in it."""
-    arguments = [7, 0.1] if cls is Joint else [7]
+    arguments = [7, 0.1] if cls is Joint else [3, 3, 7]
     algorithm = cls(make_model("conv4_stride")[0], CLASSIFICATION, engines.loop, *arguments)
     losses, predictions = algorithm(episodes)
     assert predictions.shape == (4, episodes.query.y.shape[1], 7)
@@ -66,13 +66,13 @@ def test_joint_begins_an_episode_at_a_head_that_knows_nothing(episodes):
 
 
 def test_centroid_compares_directions():
-    algorithm = Centroid(make_model("mlp")[0], CLASSIFICATION, engines.loop, 7)
+    algorithm = Centroid(make_model("mlp")[0], CLASSIFICATION, engines.loop, 3, 3, 7)
     episodes = classification_episodes(4, (4,))
     assert torch.allclose(algorithm.embed(episodes.query.x).norm(dim=-1), torch.ones(4, episodes.query.y.shape[1]))
 
 
 def test_nearest_mean_is_that_of_the_inputs(episodes):
-    algorithm = NearestMean(make_model("mlp")[0], CLASSIFICATION, engines.vmap, nn.Flatten())
+    algorithm = NearestMean(make_model("mlp")[0], CLASSIFICATION, engines.vmap, 3, 3, nn.Flatten())
     answers = algorithm.predict(algorithm.adapt(episodes.support), episodes.query.x).argmax(-1)
     for task, (x, y) in enumerate(zip(*episodes.support, strict=True)):
         means = torch.stack([x[y == way].mean(0) for way in range(3)]).flatten(1)

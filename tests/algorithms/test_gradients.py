@@ -174,7 +174,7 @@ def test_protonet_engines_agree_and_logits_are_squared_distances(kind):
     gradients = {}
     for engine in ("vmap", "loop"):
         model, shape = make_model(kind)
-        algorithm, episodes = ProtoNet(model, CLASSIFICATION, getattr(engines, engine)), classification_episodes(3, shape)
+        algorithm, episodes = ProtoNet(model, CLASSIFICATION, getattr(engines, engine), 3, 3), classification_episodes(3, shape)
         gradients[engine], losses, _ = outer_gradients(algorithm, episodes)
     for name, gradient in gradients["vmap"].items():
         torch.testing.assert_close(gradient, gradients["loop"][name], atol=TOLERANCE, rtol=0)

@@ -11,7 +11,7 @@ from innerloop.engine import forward as engines
 from innerloop.episode import Episode
 from innerloop.models.conv4 import Conv4
 from innerloop.objective import CLASSIFICATION
-from innerloop.training.evaluation import adaptation_curve, mean_ci95, predict_queries, reported_steps, uses_batch_statistics
+from innerloop.training.evaluation import adaptation_curve, batch_norms, mean_ci95, predict_queries, reported_steps
 from tests.conftest import classification_episodes, make_model
 
 
@@ -66,7 +66,7 @@ def test_curve_is_what_adapting_that_many_steps_gives(maml):
 def test_inductive_predictions_ignore_the_other_queries(maml, cls, transductive):
     algorithm, episodes = maml
     if cls is ProtoNet:
-        algorithm = ProtoNet(algorithm.model, CLASSIFICATION, engines.vmap)
+        algorithm = ProtoNet(algorithm.model, CLASSIFICATION, engines.vmap, 3, 3)
     with torch.no_grad():
         adapted = algorithm.adapt(episodes.support)
         before = predict_queries(algorithm, adapted, episodes, transductive)
@@ -94,7 +94,7 @@ def test_statistics_of_the_support_set_normalise_the_queries(maml, engine):
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 def test_only_batch_norm_makes_a_model_transductive(norm):
     model = Conv4((1, 16, 16), 3, filters=8, norm=norm, pool="stride").eval()
-    assert uses_batch_statistics(model) is (norm == "batch")
+    assert bool(batch_norms(model)) is (norm == "batch")
     x = torch.rand(4, 1, 16, 16)
     alone, together = model(x[:2])[0], model(x)[0]
     assert torch.allclose(alone, together, atol=1e-6) is (norm != "batch")

@@ -40,7 +40,7 @@ def algorithm_of(case, kind, engine):
         return build(case, kind, engine)[0]
     model, _ = make_model(kind)
     forward = getattr(engines, engine)
-    return ProtoNet(model, CLASSIFICATION, forward) if case == "protonet" else Joint(model, CLASSIFICATION, forward, 3, INNER_LR)
+    return ProtoNet(model, CLASSIFICATION, forward, 3, 3) if case == "protonet" else Joint(model, CLASSIFICATION, forward, 3, INNER_LR)
 
 
 def gradient(module, algorithm, episodes):

@@ -23,14 +23,24 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
 
     All methods take a meta-batch: every tensor has a leading task axis. Its parameters are what the outer loop trains.
     `Adapted` is what adaptation gives: fast weights, prototypes, ... It is returned, never stored on self.
+
+    __init__ gets model, objective and engine, what the YAML says, and, where it has an argument of that name, what the tasks are like
+    (runs/build.py, OF_TASKS): ways, train_ways, train_classes, ...
+
+    What the rest of the project has to know of an algorithm is said by these attributes of its class:
+
+    learns: there is an outer loop; False, it is evaluated as it is.
+    baseline: it is what meta-learning has to beat; comparisons warn where it is not beaten.
+    any_ways: it can be trained at another number of ways than it is evaluated at.
+    by_class: its training episodes are labelled by class, 0 to train_classes - 1, not by way.
+    answers_jointly: its answer to a query depends on the other queries, so that its score is transductive.
     """
 
-    learns = True  # False: there is no outer loop, the algorithm is evaluated as it is
-    baseline = False  # True: what meta-learning has to beat; comparisons warn where it does not
-    any_ways = False  # True: it can be trained at another number of ways than it is evaluated at
-    training_only: tuple[str, ...] = ()  # patterns of weights that evaluation does not use, so that it may be on other classes or ways
-    by_class = False  # True: training episodes are labelled by class, not by way
-    of_tasks: tuple[str, ...] = ()  # what __init__ is told of the tasks: names of their attributes (tasks/base.py)
+    learns = True
+    baseline = False
+    any_ways = False
+    by_class = False
+    answers_jointly = False
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()
@@ -41,8 +51,12 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def only_trains(self, name: str) -> bool:
-        """Whether evaluation does without the parameter of that name."""
-        return any(fnmatch(name, pattern) for pattern in self.training_only)
+        """Whether only training uses the parameter of that name: evaluation may then be on other classes or ways."""
+        return False
+
+    def anneal(self, done: float) -> None:
+        """Called before each meta-batch of training, with the fraction of training that is done. What it changes must be the values of an
+        `nn.Parameter(requires_grad=False)`, which the copies on other threads share and checkpoints keep; `only_trains` names it."""
 
     def counts(self) -> dict[str, int]:
         """How many numbers there are, the outer loop trains, and each task has of its own."""
@@ -100,6 +114,8 @@ class GradientBased(Algorithm[Weights]):
 
     adapted: pattern, or patterns, of the model's weights that the inner loop changes: "*", "head.*", "*.lora_*". meta_learned: of those
     that the outer loop trains. The two may overlap or not; what is in neither is frozen, and costs no gradient and no optimizer state.
+    What the model itself froze (requires_grad=False) is in neither. A subclass defines `step`; and initial_weights or support_loss where
+    they depend on the support set.
     """
 
     checkpoint_inner = False
@@ -112,16 +128,23 @@ class GradientBased(Algorithm[Weights]):
         check_positive("algo.inner_lr", inner_lr)
         check_count("algo.adaptation_steps", adaptation_steps, least=0)
         self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
-        self._adapted = set(matching("algo.adapted", adapted, model))
+        frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+        self._adapted = set(matching("algo.adapted", adapted, model)) - frozen
+        if not self._adapted:
+            raise InputError(f"algo.adapted={adapted} fits only weights that {type(model).__name__} has frozen; name others")
         for name in {name for name, _ in model.named_parameters()} - set(matching("algo.meta_learned", meta_learned, model)):
             model.get_parameter(name).requires_grad_(False)
 
     def slow_weights(self) -> dict[str, nn.Parameter]:
         return {name: weight for name, weight in self.model.named_parameters() if name in self._adapted}
 
-    def initial_weights(self, tasks: int) -> Weights:
-        """The same initialisation for every task."""
-        return {name: weight.expand(tasks, *weight.shape) for name, weight in self.slow_weights().items()}
+    def initial_weights(self, support: Examples) -> Weights:
+        """Where each task begins: here the same initialisation for all."""
+        return {name: weight.expand(len(support.x), *weight.shape) for name, weight in self.slow_weights().items()}
+
+    def support_loss(self, weights: Weights, support: Examples) -> Tensor:
+        """What an inner step descends, of each task: (tasks,)."""
+        return self.objective.loss(self.engine(self.model, weights, support.x), support.y)
 
     def support_gradients(self, weights: Weights, support: Examples, create_graph: bool) -> Weights:
         """Each task's own gradient. Tasks are independent, so one backward of the summed loss gives them all.
@@ -133,14 +156,14 @@ class GradientBased(Algorithm[Weights]):
         cut_off = {name for name, weight in weights.items() if not outer_gradients or not weight.requires_grad}
         weights = {name: weight.detach().requires_grad_() if name in cut_off else weight for name, weight in weights.items()}
         with torch.enable_grad():
-            loss = self.objective.loss(self.engine(self.model, weights, support.x), support.y).sum()
+            loss = self.support_loss(weights, support).sum()
             gradients = torch.autograd.grad(  # zero for what the model does not use
                 loss, list(weights.values()), create_graph=create_graph and outer_gradients, allow_unused=True, materialize_grads=True
             )
         return dict(zip(weights, gradients, strict=True))
 
-    def step(self, weights: Weights, support: Examples) -> Weights:
-        """One inner step from the fast weights `weights`."""
+    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
+        """Inner step number `at` (0, 1, ...), from the fast weights `weights`."""
         raise NotImplementedError(f"{type(self).__name__} defines neither `step` nor `trajectory`")
 
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
@@ -149,13 +172,13 @@ class GradientBased(Algorithm[Weights]):
         With checkpoint_inner, only they are kept for the outer gradient, and each step is taken again when it is needed: memory for one
         step's activations instead of all steps', for about half as much time again.
         """
-        weights = self.initial_weights(tasks=len(support.x))
+        weights = self.initial_weights(support)
         yield weights
-        for _ in range(steps):
+        for at in range(steps):
             if self.checkpoint_inner and torch.is_grad_enabled():
-                weights = checkpoint(self.step, weights, support, use_reentrant=False)
+                weights = checkpoint(self.step, weights, support, at, use_reentrant=False)
             else:
-                weights = self.step(weights, support)
+                weights = self.step(weights, support, at)
             yield weights
 
     def adapt(self, support: Examples) -> Weights:

@@ -18,16 +18,19 @@ class Centroid(ProtoNet):
 
     baseline = True
     by_class = True
-    of_tasks = ("train_classes",)
-    training_only = ("classifier.*",)
     scale = 10.0  # of the logits, whose features have length 1: without it all answers are equally unsure (Chen et al. 2021)
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None) -> None:
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, train_classes: int | None
+    ) -> None:
         if not train_classes:
             raise InputError("algo=centroid learns the classes of the training split, and this task has none; use algo=joint")
         classifier = class_head(model, train_classes)  # before the head is dropped
-        super().__init__(model, objective, engine)
+        super().__init__(model, objective, engine, ways, train_ways)
         self.classifier = classifier
+
+    def only_trains(self, name: str) -> bool:
+        return name.startswith("classifier.")
 
     def embed(self, x: Tensor) -> Tensor:
         return nn.functional.normalize(super().embed(x), dim=-1)

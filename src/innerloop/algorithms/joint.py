@@ -20,7 +20,6 @@ class Joint(MAML):
 
     baseline = True
     by_class = True
-    of_tasks = ("train_classes",)
     any_ways = True
 
     def __init__(
@@ -30,9 +29,11 @@ class Joint(MAML):
         super().__init__(model, objective, engine, inner_lr, 0, first_order=True, adapted=adapted, meta_learned=meta_learned)
         self.classifier = class_head(model, train_classes) if train_classes else None
         if train_classes:
-            self.training_only = ("classifier.*", "model.head.*")
             for weight in model.head.parameters():  # type: ignore[union-attr]
                 nn.init.zeros_(weight).requires_grad_(False)
+
+    def only_trains(self, name: str) -> bool:
+        return self.classifier is not None and name.startswith(("classifier.", "model.head."))
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes

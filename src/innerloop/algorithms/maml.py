@@ -29,6 +29,6 @@ class MAML(GradientBased):
         check_flag("algo.checkpoint_inner", checkpoint_inner)
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
 
-    def step(self, weights: Weights, support: Examples) -> Weights:
+    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
         gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
         return {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}

@@ -28,7 +28,7 @@ class MetaSGD(GradientBased):
         # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.step_sizes = nn.ParameterList(torch.full_like(weight, inner_lr) for weight in self.slow_weights().values())
 
-    def step(self, weights: Weights, support: Examples) -> Weights:
+    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
         step_sizes = dict(zip(weights, self.step_sizes, strict=True))
         gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
         return {name: weight - step_sizes[name] * gradients[name] for name, weight in weights.items()}

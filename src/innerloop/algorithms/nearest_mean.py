@@ -12,8 +12,7 @@ class NearestMean(ProtoNet):
 
     baseline = True
     learns = False
-    of_tasks = ("as_vectors",)
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, as_vectors: nn.Module) -> None:
-        super().__init__(model, objective, engine)
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, as_vectors: nn.Module) -> None:
+        super().__init__(model, objective, engine, ways, train_ways)
         self.model = as_vectors

@@ -1,7 +1,7 @@
 """Prototypical networks."""
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError
@@ -19,8 +19,9 @@ class ProtoNet(Algorithm[Tensor]):
 
     any_ways = True
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int) -> None:
         super().__init__(model, objective, engine)
+        self.ways, self.train_ways = ways, train_ways
         if objective is not CLASSIFICATION:
             raise InputError("algo=protonet classifies, and this task is regression; choose a task of classes or another algo")
         if not hasattr(model, "head"):
@@ -34,7 +35,8 @@ class ProtoNet(Algorithm[Tensor]):
     def adapt(self, support: Examples) -> Tensor:
         """Prototypes (tasks, ways, features)."""
         embedded = self.embed(support.x)
-        members = one_hot(support.y).to(embedded.dtype)  # (tasks, n, ways)
+        ways = torch.arange(self.train_ways if self.training else self.ways, device=support.y.device)
+        members = (support.y.unsqueeze(-1) == ways).to(embedded.dtype)  # (tasks, n, ways)
         return (members / members.sum(1, keepdim=True)).transpose(1, 2) @ embedded
 
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class Reptile(GradientBased):
 
     @torch.no_grad()
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        weights = self.initial_weights(tasks=len(support.x))
+        weights = self.initial_weights(support)
         squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         yield weights
         for step, batch in enumerate(self.minibatches(support, steps), start=1):

@@ -27,7 +27,6 @@ class HuggingFace(nn.Module):
     """
 
     takes_tokens = True
-    of_tasks = ("vocabulary",)
 
     def __init__(
         self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, path: str | None, config: dict[str, Any] | None,

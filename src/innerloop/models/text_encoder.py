@@ -39,7 +39,6 @@ class TextEncoder(nn.Module):
     """
 
     takes_tokens = True
-    of_tasks = ("vocabulary",)
 
     def __init__(self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int) -> None:
         super().__init__()

@@ -43,7 +43,6 @@ class Transformer(nn.Module):
     """
 
     takes_tokens = True
-    of_tasks = ("vocabulary",)
 
     def __init__(
         self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int,

@@ -1,5 +1,6 @@
 """From a configuration to objects. The only place that instantiates."""
 
+import inspect
 import os
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from innerloop.training.learner import MetaLearner
 from innerloop.training.lightning_settings import accumulated, in_lightning_steps, quieten_lightning
 from innerloop.training.shares import Execution
 
+OF_TASKS = ("ways", "train_ways", "train_classes", "vocabulary", "as_vectors")  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
 
 
@@ -101,8 +103,8 @@ def target_class(group: str, node: DictConfig) -> Any:
 
 
 def known_of(tasks: Tasks, target: Any) -> dict[str, Any]:
-    """What a class wants to be told of the tasks, besides their shapes."""
-    return {name: getattr(tasks, name) for name in getattr(target, "of_tasks", ())}
+    """What a class has arguments for, of what is known of the tasks besides their shapes."""
+    return {name: getattr(tasks, name) for name in OF_TASKS if name in inspect.signature(target).parameters}
 
 
 def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:

@@ -13,7 +13,7 @@ from innerloop.files import write_whole
 from innerloop.runs.evidence import checksum, evidence_path, summary, time_to_target, write_evidence
 from innerloop.runs.provenance import command, commit, hardware, peak_memory_mb, versions
 from innerloop.tasks.base import Tasks
-from innerloop.training.evaluation import mean_ci95, uses_batch_statistics
+from innerloop.training.evaluation import mean_ci95, sees_other_queries
 from innerloop.training.learner import MetaLearner
 from innerloop.training.lightning_settings import accumulated
 
@@ -48,7 +48,7 @@ def write_results(
         "measures": {name: curve_points([curve.steps[-1]], curve.measures[name][:, -1:])[0] for name in ("loss", *objective.more)},
         **summary(curve, objective.metric, objective.lower_is_better),
         "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.support_size),
-        "transductive": cfg.transductive is True and uses_batch_statistics(learner),
+        "transductive": cfg.transductive is True and sees_other_queries(learner.algorithm),
         "seed": cfg.seed,
         "algo": type_name(cfg.algo._target_),
         "baseline": learner.algorithm.baseline,

@@ -83,12 +83,12 @@ def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, 
 
     transductive: the whole query set in one batch, so that batch norm sees all of it. Else no prediction depends on other queries: False
     takes each query in a batch with the support set (as Nichol et al. 2018, section 6.1), as many forward passes as queries; "support"
-    takes all, normalised by the statistics of the support set.
+    takes all, normalised by the statistics of the support set. What answers all queries jointly is asked for one at a time.
     """
     support, query = episodes
-    if transductive is True or not uses_batch_statistics(algorithm):
+    if transductive is True or not sees_other_queries(algorithm):
         return algorithm.predict(adapted, query.x)
-    if transductive == "support":
+    if transductive == "support" and not algorithm.answers_jointly:
         with statistics_of_first(algorithm, support.x.shape[1]):
             return algorithm.predict(adapted, torch.cat([support.x, query.x], 1))[:, support.x.shape[1] :]
     batches = (torch.cat([support.x, query.x[:, q : q + 1]], 1) for q in range(query.x.shape[1]))
@@ -100,9 +100,9 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
     return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.track_running_stats]
 
 
-def uses_batch_statistics(module: nn.Module) -> bool:
+def sees_other_queries(algorithm: Algorithm[Any]) -> bool:
     """Whether a prediction depends on what else is in the batch."""
-    return bool(batch_norms(module))
+    return algorithm.answers_jointly or bool(batch_norms(algorithm))
 
 
 @contextlib.contextmanager

@@ -105,6 +105,7 @@ class MetaLearner(LightningModule):
         if not self.automatic_optimization:
             self._several_steps(episodes, batch_index)
             return None
+        self._anneal(batch_index)
         loss, predictions = self.shares.outer_loss(episodes)
         self._check(loss)
         self._log_training(loss, predictions, episodes, batch_index)
@@ -116,11 +117,15 @@ class MetaLearner(LightningModule):
         size = len(meta_batches.support.x) // self.steps_at_once
         for start in range(0, size * self.steps_at_once, size):
             episodes = Episode(*(Examples(*(v[start : start + size] for v in part)) for part in meta_batches))
+            self._anneal(batch_index * self.steps_at_once + start // size)
             loss, predictions = self.shares.take_gradients(episodes)
             self._check(loss)
             optimizer.step()  # type: ignore[union-attr]
             scheduler.step()  # type: ignore[union-attr, call-arg]
         self._log_training(loss, predictions, episodes, batch_index)
+
+    def _anneal(self, meta_batch: int) -> None:
+        self.algorithm.anneal(meta_batch / (self.trainer.num_training_batches * self.steps_at_once))
 
     def _check(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
