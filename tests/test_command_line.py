@@ -15,24 +15,15 @@ import torch
 from innerloop.config import InputError
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
+from tests.command_line import call, start
 from tests.conftest import ROOT, TINY, compose_run
-
-ENVIRONMENT = {**os.environ, "COLUMNS": "200"}
-
-
-def call(*arguments, code=0, cwd=ROOT):
-    """Runs python with these arguments; returns what it printed. No run may print a warning or, for bad input, a traceback."""
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=cwd, env=ENVIRONMENT, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A tiny run made as a user makes it."""
     directory = tmp_path_factory.mktemp("finished") / "run"
-    stdout, stderr = call("train.py", *TINY, f"hydra.run.dir={directory}")
+    stdout, stderr = start("train.py", *TINY, f"hydra.run.dir={directory}")
     return directory, stdout, stderr
 
 
@@ -65,7 +56,7 @@ def test_help_lists_groups_and_choices_without_torch():
         assert line in stdout
     probe = "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
     probe += "finally: print('LOADED', [m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
-    assert "LOADED []" in call("-c", probe)[0]
+    assert "LOADED []" in start("-c", probe)[0]
 
 
 def test_same_seed_gives_the_same_results_and_another_seed_does_not(tmp_path):
@@ -140,9 +131,9 @@ def test_bad_values_are_refused_in_one_sentence(overrides, sentence, tmp_path):
 
 
 def test_a_refusal_is_one_line_on_stderr_with_exit_code_1(tmp_path):
-    stdout, stderr = call("train.py", *TINY, "algo.inner_lr=-0.1", f"hydra.run.dir={tmp_path}", code=1)
+    stdout, stderr = start("train.py", *TINY, "algo.inner_lr=-0.1", f"hydra.run.dir={tmp_path}", code=1)
     assert (stdout, stderr) == ("", "Error: algo.inner_lr must be a number > 0, got -0.1\n")
-    stdout, stderr = call("-m", "innerloop", "table", str(tmp_path), code=1)
+    stdout, stderr = start("-m", "innerloop", "table", str(tmp_path), code=1)
     assert (stdout, stderr.count("\n")) == ("", 1)
 
 
@@ -180,7 +171,7 @@ def test_output_directory_that_cannot_be_written(tmp_path, sweep):
 
 def test_without_a_directory_runs_and_sweeps_get_a_stamped_one(tmp_path):
     for arguments, folder in (([], "outputs"), (["-m", "seed=0,1"], "multirun")):
-        _, stderr = call(str(ROOT / "train.py"), *arguments, *TINY, cwd=tmp_path)
+        _, stderr = start(str(ROOT / "train.py"), *arguments, *TINY, cwd=tmp_path)
         assert stderr == ""
         assert len(list((tmp_path / folder).rglob("results.json"))) == (1 if folder == "outputs" else 2)
         assert len(list((tmp_path / folder).glob("*/*"))) == 1

@@ -9,7 +9,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from innerloop.config import InputError
-from innerloop.runs.build import build_run
+from innerloop.runs.build import OF_TASKS, build_run
 from innerloop.runs.experiment import load_run, run
 from innerloop.tasks.class_split import read_split
 from tests.conftest import DATA, ROOT, TINY, compose_run
@@ -18,7 +18,7 @@ from tests.tasks.test_texts import write_clinc
 from tests.tiny_data import image_files, picture, table, texts, wav_files, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {"vocabulary", "train_classes", "as_vectors", "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
+PASSED = {*OF_TASKS, "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 CHOICES += [f"algo={path.parent.name}/{path.stem}" for path in sorted((ROOT / "conf" / "algo").glob("*/*.yaml"))]
 NARROW = ["model.width=16", "model.heads=2", "model.layers=1", "task.length=8"]
@@ -27,6 +27,8 @@ NEEDS = {  # what a choice makes no sense without
     "algo=centroid": ["task=glyphs"],
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
+    "model=torchvision": ["task=glyphs", "model.stem=small"],
+    "model=timm": ["task=glyphs", "+model.settings.patch_size=7", "+model.settings.depth=1"],
     **dict.fromkeys(("algo=in_context", "model=transformer"), ["task=grammars", *NARROW]),
     **dict.fromkeys(("task=grammars", "experiment=language_base", "sweep=compare_lora"), NARROW),
     "model=hf": ["task=grammars", "task.length=8", "model.lora_rank=2"],

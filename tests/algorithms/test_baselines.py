@@ -16,8 +16,8 @@ from innerloop.runs.build import build_run
 from innerloop.runs.experiment import load_weights, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.checkpoint import read
+from tests.command_line import call
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
-from tests.test_command_line import call
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from scipy import stats
 from innerloop.config import InputError
 from innerloop.reports.compare import Comparison, Contender, by_seed, compare, corrected, difference, scored_below
 from innerloop.runs.experiment import run
+from tests.command_line import call
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from innerloop.runs.experiment import run
 from innerloop.runs.rescore import choice, evaluation_file, rescore
 from innerloop.tasks.images import mnist
 from innerloop.tasks.images.mnist import Mnist
+from tests.command_line import call
 from tests.conftest import DATA, TINY, compose_run
-from tests.test_command_line import call
 
 MNIST = DATA / "mnist"
 COUNTS = {"ways": 10, "shots": 1, "queries": 2, "train_ways": 10, "train_shots": 1, "train_queries": 2}

@@ -8,9 +8,9 @@ from innerloop.reports.compare import Scored, scored_below
 from innerloop.reports.gallery import by_kind, gallery
 from innerloop.reports.table import Job
 from innerloop.runs.evidence import Evidence
+from tests.command_line import call
 from tests.conftest import TINY
 from tests.reports.test_report import report
-from tests.test_command_line import call
 
 TARGETS = {
     "reptile": "innerloop.algorithms.reptile.Reptile",

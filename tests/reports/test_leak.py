@@ -5,8 +5,8 @@ import pytest
 from innerloop.config import InputError
 from innerloop.reports.leak import leak
 from innerloop.runs.experiment import run
+from tests.command_line import call
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -12,8 +12,8 @@ import pytest
 from innerloop.reports import figures
 from innerloop.reports.report import write_report
 from innerloop.runs.experiment import run
+from tests.command_line import call
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 GLYPHS = ("task=glyphs", "task.queries=3", "model.filters=4", "engine=vmap")

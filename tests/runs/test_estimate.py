@@ -6,8 +6,8 @@ import torch
 from innerloop.config import InputError
 from innerloop.runs.build import build_run
 from innerloop.runs.estimate import LiveBytes, estimate
+from tests.command_line import call
 from tests.conftest import compose_run
-from tests.test_command_line import call
 
 SMALL = ["task=grammars", "task.length=32", "model.width=32", "model.layers=2", "meta_batch_size=4"]
 RUNS = {

@@ -16,8 +16,8 @@ from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.data import EpisodeDataset
 from innerloop.training.evaluation import Curve, adaptation_curve, mean_ci95
+from tests.command_line import start
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_debugging_writes_what_it_scored(tmp_path):
 def test_two_devices_write_the_episodes_in_their_order(tmp_path):
     common = [*TINY, "meta_batch_size=4", "test_episodes=7", "trainer=ddp", "trainer.accelerator=cpu"]
     for devices in (1, 2):
-        call("train.py", *common, f"trainer.devices={devices}", f"hydra.run.dir={tmp_path / str(devices)}")
+        start("train.py", *common, f"trainer.devices={devices}", f"hydra.run.dir={tmp_path / str(devices)}")
     one, two = (read_evidence(tmp_path / name / "evidence.csv") for name in "12")
     assert one.ids == two.ids
     assert np.allclose(one.measures["mse"], two.measures["mse"], rtol=1e-4)

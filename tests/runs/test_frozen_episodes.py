@@ -10,8 +10,8 @@ from innerloop.config import InputError
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.runs.frozen_episodes import write_episodes
+from tests.command_line import call
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 
 GLYPHS = ("task=glyphs", "model.filters=4", *TINY)
 

@@ -6,9 +6,9 @@ import logging
 import math
 import os
 import shutil
-import sys
 
 import pytest
+import survive
 import torch
 from filelock import FileLock
 
@@ -17,10 +17,7 @@ from innerloop.runs import settings
 from innerloop.runs.experiment import run
 from innerloop.training.checkpoint import read
 from innerloop.training.learner import MetaLearner
-from tests.conftest import ROOT, compose_run
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import survive
+from tests.conftest import compose_run
 
 SHORT = ["outer_steps=40", "val_every=10", "val_episodes=5", "test_episodes=10", "trainer.log_every_n_steps=7", "eval_adaptation_steps=2"]
 SHORT += ["meta_batch_size=4", "scheduler=cosine", "threads=1"]
@@ -181,7 +178,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_loses_nothing(alone, tmp_p
 
     def fsync(descriptor):
         written.append(descriptor)
-        if len(written) == 6:  # config.yaml, best and step 10, best and step 20, and then
+        if len(written) == 11:  # config.yaml, best and step 10, best and step 20, each and its folder, and then
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with (

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from innerloop.config import InputError, register
 from innerloop.sweeps.launchers import check_launcher, gpus_asked, jobs_at_once, number_of, preset_launchers
 from innerloop.sweeps.slurm import check_slurm
+from tests.command_line import start
 from tests.conftest import ROOT, TINY
-from tests.test_command_line import call
 
 
 def sweep_config(*overrides):
@@ -135,9 +135,9 @@ def results_of(directory):
 def test_other_launchers_give_the_same_jobs(launcher, tmp_path):
     """Processes of their own find the same folders, and a job that is finished there is not run again."""
     arguments = ["train.py", "-m", *TINY, "seed=0,1", f"hydra.sweep.dir={tmp_path}"]
-    stdout, stderr = call(*arguments, f"hydra/launcher={launcher}")
+    stdout, stderr = start(*arguments, f"hydra/launcher={launcher}")
     assert "2 finished, 0 failed" in stdout and "UserWarning" not in stderr
     before = results_of(tmp_path)
     assert len(before) == 2
-    assert call(*arguments)[0].count("holds the results of this run already") == 2
+    assert start(*arguments)[0].count("holds the results of this run already") == 2
     assert results_of(tmp_path) == before

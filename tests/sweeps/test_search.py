@@ -8,8 +8,8 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from innerloop.reports.table import sweep_rows
+from tests.command_line import call
 from tests.conftest import TINY
-from tests.test_command_line import call
 
 
 def search(directory, trials, *overrides, **keywords):

@@ -10,8 +10,8 @@ from innerloop.config import InputError
 from innerloop.reports.table import sweep_rows
 from innerloop.runs.folder import claimed
 from innerloop.sweeps.callbacks import run_key
+from tests.command_line import call, start
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 
 
 def results_of(directory):
@@ -116,7 +116,7 @@ def test_a_job_is_worth_its_validation_loss_and_infinitely_bad_where_it_fails(sw
 def test_several_devices_job_after_job(tmp_path):
     """Each job starts its own second process, in its own directory, and gives what one process gives."""
     common = [*TINY, "meta_batch_size=4", "test_episodes=7", "trainer=ddp", "trainer.accelerator=cpu"]
-    stdout, stderr = call("train.py", "-m", *common, "trainer.devices=1,2", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
+    stdout, stderr = start("train.py", "-m", *common, "trainer.devices=1,2", "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert "4 finished, 0 failed" in stdout
     assert stdout.count("maml on sinusoid, 7 test episodes") == 4  # one process of each job speaks
     assert len(list(tmp_path.iterdir())) == 5  # and multirun.yaml

@@ -25,8 +25,8 @@ from innerloop.runs.rescore import rescore
 from innerloop.tasks.language.grammars import START, STOP, VOCABULARY, Grammars, Language
 from innerloop.tasks.language.text_folder import TextFolder
 from innerloop.tasks.tokenizers import byte_pairs
+from tests.command_line import call
 from tests.conftest import TINY, compose_run
-from tests.test_command_line import call
 from tests.tiny_data import texts, write_csv, write_tree
 
 LENGTH, TOKENS = 6, 11
@@ -318,9 +318,9 @@ def test_tied_weights_that_are_frozen_are_not_saved(tmp_path):
         (["task=sinusoid", "model=transformer"], "model=transformer predicts tokens, which is not what this task asks for"),
         (
             ["model=hf", "model.head=classifier"],
-            r"gives .4, 64. numbers for an episode, and this task asks for .4, 12, 64.; with model=hf set",
+            r"gives .2, 64. numbers for 2 examples, and this task asks for .2, 12, 64.; set model.head",
         ),
-        (["model=hf", "model.config.model_type=qwen2"], "HuggingFace cannot take this task .*; change its settings, try engine=loop"),
+        (["model=hf", "model.config.model_type=qwen2"], "HuggingFace cannot take this task .*; change its settings, or use another model"),
         (
             ["model=hf", "+model.config.max_position_embeddings=8", "model.config.model_type=gpt_neo"],
             "cannot (take this task|be built)",

@@ -11,8 +11,8 @@ from innerloop.config import InputError
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.checkpoint import read
+from tests.command_line import start
 from tests.conftest import ROOT, TINY, compose_run
-from tests.test_command_line import call
 
 
 @pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", "reptile"])
@@ -89,7 +89,7 @@ LORA += ["algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*", "algo.inner_lr=0
 def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
     """Shares of the meta-batch, averaged gradients, gathered scores (an odd number of episodes), and one set of files."""
     overrides = [*part, *TINY, "outer_steps=4", "meta_batch_size=4", "test_episodes=7", f"trainer={trainer}", "trainer.accelerator=cpu"]
-    stdout, _ = call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")
+    stdout, _ = start("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")
     assert stdout.count("results: ") == 1
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     again = rescore(tmp_path / "two", ["trainer=cpu"])[0]
@@ -104,7 +104,7 @@ def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
     trained = {path.name: read(path)["state_dict"] for path in tmp_path.glob("two/checkpoints/*")}
     (tmp_path / "two" / "results.json").unlink()
     (tmp_path / "two" / "checkpoints" / "step-00000004.ckpt").unlink()
-    assert "going on after outer step 2" in call("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")[0]
+    assert "going on after outer step 2" in start("train.py", *overrides, "trainer.devices=2", f"hydra.run.dir={tmp_path / 'two'}")[0]
     for name, state in trained.items():
         again = read(tmp_path / "two" / "checkpoints" / name)["state_dict"]
         assert all(torch.equal(again[key], state[key]) for key in state)

@@ -2,13 +2,13 @@
 
 import json
 
+from tests.command_line import start
 from tests.conftest import ROOT
-from tests.test_command_line import call
 
 
 def test_averaged_gradients_are_those_of_one_process():
     """Every algorithm, both orders, on vmap, on loop with batch norm, and task by task; and with the weights shared out."""
-    stdout, _ = call("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.training.two_processes", cwd=ROOT)
+    stdout, _ = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.training.two_processes", cwd=ROOT)
     found = json.loads(next(line for line in stdout.splitlines() if line.startswith("FOUND")).removeprefix("FOUND"))
     assert len(found) == 152  # 19 algorithms, 4 ways to run them, 2 precisions
     for what, error in found.items():

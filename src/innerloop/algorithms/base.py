@@ -1,5 +1,6 @@
 """What an algorithm is, and the inner loop that the gradient-based ones share."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -86,10 +87,19 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
 
 
 def class_head(model: nn.Module, classes: int) -> nn.Linear:
-    """A last layer for all classes of the training split, on the features before the model's head. Raises InputError where it has none."""
-    if not isinstance(getattr(model, "head", None), nn.Linear) or not hasattr(model, "body"):
-        raise InputError(f"a baseline that classifies needs a model of body and linear head, which {type(model).__name__} is not")
+    """A last layer for all classes of the training split, in the place of the model's `head`. Raises InputError where it has none."""
+    if not isinstance(getattr(model, "head", None), nn.Linear):
+        raise InputError(
+            f"a baseline that classifies needs a model whose last layer is linear and called `head`; {type(model).__name__} has none"
+        )
     return nn.Linear(model.head.in_features, classes)  # type: ignore[union-attr, arg-type]
+
+
+def without_head(model: nn.Module) -> nn.Module:
+    """The same model, with the same weights, up to its head: x (n, ...) -> features."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "head": nn.Identity()}
+    return twin
 
 
 def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Patterns, class_head
+from innerloop.algorithms.base import Patterns, class_head, without_head
 from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine
 from innerloop.episode import Episode
@@ -40,7 +40,7 @@ class Joint(MAML):
         x, y = torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)
         # a batch for each task: what batch norm sees must not depend on the other tasks
         if self.classifier:
-            predictions = self.classifier(self.engine(self.model.body, {}, x))  # type: ignore[arg-type]
+            predictions = self.classifier(self.engine(without_head(self.model), {}, x))
         else:
             predictions = self.engine(self.model, {}, x)
         return self.objective.loss(predictions, y), predictions[:, support_x.shape[1] :]

@@ -21,7 +21,7 @@ from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.reptile import ADAM_BETA2, ADAM_EPSILON, Reptile
 from innerloop.config import InputError
-from innerloop.engine.forward import Weights
+from innerloop.engine.forward import Weights, output_of
 from innerloop.episode import Examples
 
 with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end
@@ -37,7 +37,7 @@ class Learn2LearnLoop:
 
     def run(self: Any, learner: nn.Module, x: Tensor) -> Tensor:
         """Predictions of one task (n, outputs)."""
-        return learner(x)
+        return output_of(learner(x))
 
     def trajectory(self: Any, support: Examples, steps: int) -> Iterator[Any]:
         keep_graph = torch.is_grad_enabled()
@@ -92,7 +92,7 @@ class Learn2LearnReptile(Reptile):
             with torch.enable_grad():
                 for learner, optimizer, x, y in zip(learners, optimizers, *batch, strict=True):
                     optimizer.zero_grad()
-                    self.objective.loss(learner(x)[None], y[None])[0].backward()
+                    self.objective.loss(output_of(learner(x))[None], y[None])[0].backward()
                     optimizer.step()
             yield self.stacked(learners)
 

@@ -26,8 +26,6 @@ class HuggingFace(nn.Module):
     something is not there, or does not fit.
     """
 
-    takes_tokens = True
-
     def __init__(
         self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, path: str | None, config: dict[str, Any] | None,
         head: str, lora_rank: int, lora_targets: list[str] | None, prompt: int,

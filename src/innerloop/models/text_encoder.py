@@ -38,8 +38,6 @@ class TextEncoder(nn.Module):
     vocabulary: how many tokens the task has.
     """
 
-    takes_tokens = True
-
     def __init__(self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int) -> None:
         super().__init__()
         for name, value in (("width", width), ("heads", heads)):

@@ -42,8 +42,6 @@ class Transformer(nn.Module):
     another shape.
     """
 
-    takes_tokens = True
-
     def __init__(
         self, input_shape: Sequence[int], outputs: int, vocabulary: int | None, width: int, heads: int, layers: int,
         base: dict[str, Tensor] | None, lora_rank: int, prompt: int,

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -13,10 +14,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, check_count
 from innerloop.engine import forward as engines
+from innerloop.models.any_module import make_ready
 from innerloop.runs.disjoint_episodes import DisjointEpisodes
 from innerloop.runs.dry_run import check_model
 from innerloop.runs.frozen_episodes import FrozenEpisodes
@@ -77,8 +80,9 @@ def build_run(cfg: DictConfig) -> Run:
     if not isinstance(execution, Execution):
         raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
     algorithm = build_algorithm(cfg, tasks, execution.forward)
-    if getattr(algorithm.model, "takes_tokens", False) and not cfg.estimate:
+    if not cfg.estimate:
         check_model(algorithm, data.val_episodes.meta_batch(range(1)), tasks.outputs)
+        execution = replace(execution, forward=algorithm.engine)
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
@@ -110,10 +114,7 @@ def known_of(tasks: Tasks, target: Any) -> dict[str, Any]:
 def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
     """Model and algorithm, fitted to the shapes of the tasks."""
     check_tokens(cfg)
-    known = known_of(tasks, target_class("model", cfg.model))
-    if cfg.model.get("base"):
-        known["base"] = base_weights(cfg.model)
-    model = build(cfg.model, input_shape=tasks.input_shape, outputs=tasks.outputs, **known)
+    model = build_model(cfg.model, tasks)
     node = cfg.algo
     if engine is engines.learn2learn:
         from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice
@@ -130,6 +131,21 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
             "output for each way; make them equal or use algo=protonet"
         )
     return algorithm
+
+
+def build_model(node: DictConfig, tasks: Tasks) -> nn.Module:
+    """A model fitted to the shapes of the tasks, ready for weights of each task's own."""
+    known = known_of(tasks, target_class("model", node))
+    if node.get("base"):
+        known["base"] = base_weights(node)
+    batch_norm = node.get("batch_norm", "episode")
+    node = OmegaConf.masked_copy(node, [str(key) for key in node if key != "batch_norm"])
+    model = build(node, input_shape=tasks.input_shape, outputs=tasks.outputs, **known)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model._target_={node._target_} gives a {type(model).__name__}, which is no torch.nn.Module; name a class of one")
+    x = torch.zeros(2, *tasks.input_shape, dtype=torch.long if tasks.vocabulary else torch.get_default_dtype())
+    make_ready(model, x, batch_norm)
+    return model
 
 
 def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Trainer:

@@ -160,7 +160,7 @@ class TaskShares:
         """Each thread has a copy of the algorithm, with the same parameters: functional_call swaps weights inside the module as it runs."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
-            shared = {id(p): p for p in self.algorithm.parameters()}
+            shared = {id(p): p for p in self.algorithm.parameters()}  # not copied
             self._copies = [copy.deepcopy(self.algorithm, dict(shared)) for _ in range(self.threads)]
         for twin in self._copies:
             for module, original in zip(twin.modules(), self.algorithm.modules(), strict=True):

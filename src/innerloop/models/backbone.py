@@ -1,0 +1,48 @@
+"""Networks of other libraries, with a head of the task's own."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.config import InputError
+
+
+class Backbone(nn.Module):
+    """body: a network of `channels` input channels, without its last layer; head: linear to `outputs`. x (n, c, h, w) -> (n, outputs);
+    a grey image is taken for one of `channels` equal channels."""
+
+    def __init__(self, body: nn.Module, features: int, outputs: int, channels: int) -> None:
+        super().__init__()
+        self.body, self.channels = body, channels
+        self.head = nn.Linear(features, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x))
+
+
+def load_weights(body: nn.Module, file: str, without: str) -> None:
+    """The weights that a library published, from a local file (.pth, .pt or .safetensors); nothing is downloaded.
+
+    without: the name of the layer in whose place the task's head stands. Raises InputError where they do not fit.
+    """
+    path = Path(file).expanduser()
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever damaged bytes lead to
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"model.weights={file} cannot be read as a file of weights ({reason}); give a local .pth or .safetensors"
+        ) from error
+    own = {name: value for name, value in state.items() if not name.startswith(f"{without}.")} if isinstance(state, dict) else {}
+    try:
+        missing, unknown = body.load_state_dict(own, strict=False)
+    except (RuntimeError, AttributeError) as error:
+        raise InputError(f"model.weights={file} do not fit this network: {' '.join(str(error).split())[:300]}") from error
+    if missing or unknown:
+        raise InputError(f"model.weights={file} do not fit this network: only one of both has {[*missing, *unknown][0]}")
