@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +34,16 @@ def _own_cache(tmp_path, monkeypatch):
 
 def tasks_of(root, **changes) -> Images:
     counts = {"ways": 2, "shots": 1, "queries": 2}
-    arguments = {"size": 8, "channels": 3, "split": None, "split_seed": 0, "memory_mb": 4000, "augment": None}
+    arguments = {
+        "folders": None,
+        "pool": False,
+        "size": 8,
+        "channels": 3,
+        "split": None,
+        "split_seed": 0,
+        "memory_mb": 4000,
+        "augment": None,
+    }
     return Images(str(root), **arguments | counts | {f"train_{k}": v for k, v in counts.items()} | changes)
 
 
@@ -97,7 +107,7 @@ def test_folders_named_train_val_and_test_are_the_split(tmp_path):
     assert {part: len(names) for part, names in tasks.parts.items()} == {"train": 6, "val": 2, "test": 3}
     assert tasks.parts["val"] == ["val_00", "val_01"]
     write_tree(tmp_path, {"test/train_00/image.png": picture(1)})
-    with pytest.raises(InputError, match="has class 'train_00' in test and in train; few-shot classes are of one split alone"):
+    with pytest.raises(InputError, match="has class 'train_00' in test and in train, and few-shot classes are of one split alone"):
         tasks_of(tmp_path)
 
 
@@ -342,3 +352,87 @@ def test_published_splits(name, sizes):
         assert split.keys() == read_split("cifar_fs").keys() and len(split) == 100
     if name == "cub":  # odd numbers, and the others in turn
         assert all(split[c] == ("train" if int(c[:3]) % 2 else "val" if int(c[:3]) % 4 == 2 else "test") for c in split)
+
+
+def png(pixels, **more):
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG", **more)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_images_are_as_bright_as_they_were_taken(bits, tmp_path, caplog):
+    """Of cameras and scanners that use some of 16 bits: white is the most that the set uses."""
+    caplog.set_level("INFO")
+    shades = np.linspace(0, 2**bits - 1, 80).round().astype(np.uint16)
+    files = image_files() | {f"class{i // 4:02}/image{i % 4}.png": png(np.full((8, 8), shade)) for i, shade in enumerate(shades)}
+    tasks = tasks_of(write_tree(tmp_path / "deep", files), channels=1)
+    found = np.array([tasks.images[rows].mean((1, 2, 3)) for rows in tasks.rows.values()]).ravel()
+    np.testing.assert_allclose(found, np.linspace(0, 255, 80), atol=1.01)
+    assert [message for message in caplog.messages if "use" in message] == (
+        [] if bits == 16 else [f"the 16-bit images in {tmp_path / 'deep'} use {bits} bits: white is {2**bits - 1}"]
+    )
+
+
+def test_a_camera_that_writes_nonsense_takes_pictures_all_the_same(tmp_path, monkeypatch):
+    """EXIF data of a wrong type make Pillow raise struct.error, and more."""
+    pixels, exif = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8), Image.Exif()
+    exif[0x0112] = 6
+    files = image_files() | {"class00/image0.png": png(pixels, exif=exif)}
+    root = write_tree(tmp_path / "odd", files)
+
+    def broken(image):
+        raise struct.error("required argument is not an integer")
+
+    monkeypatch.setattr("innerloop.tasks.images.image_files.ImageOps.exif_transpose", broken)
+    tasks = tasks_of(root)
+    np.testing.assert_array_equal(tasks.images[tasks.rows["class00"][0]], pixels.transpose(2, 0, 1))
+
+
+def test_a_set_that_splits_images_is_pooled(tmp_path):
+    """The same classes in train and test, as most sets come, beside icons and lists of files."""
+    files = {f"{part}/{name}": picture(i) for part in ("train", "test") for i, name in enumerate(image_files(each=2))}
+    files |= {"icons/a/1.png": picture(1), "lists/b/1.png": picture(2), "cover.png": picture(3), "read.me": b"x"}
+    root = write_tree(tmp_path / "set", files)
+    with pytest.raises(InputError, match=r"has images beside the folders of its classes .cover.png.; put them into one, .* task.folders="):
+        tasks_of(root)
+    with pytest.raises(
+        InputError, match="has class 'class00' in test and in train, .*; task.pool=true takes all images of a class together"
+    ):
+        tasks_of(root, folders=["train", "test"])
+    tasks = tasks_of(root, folders=["train", "test"], pool=True)
+    assert {len(rows) for rows in tasks.rows.values()} == {4} and len(tasks.rows) == 20
+    assert [len(tasks.parts[part]) for part in ("train", "val", "test")] == [13, 3, 4]
+    assert (
+        tasks_of(root, folders=["train", "test"], pool=True).parts == tasks.parts and (root / "set_test_train_pooled_split0.csv").exists()
+    )
+    alone = tasks_of(root, folders=["train"], pool=False)
+    assert {len(rows) for rows in alone.rows.values()} == {2} and sorted(alone.rows) == sorted(tasks.rows)
+    packed = tasks_of(
+        write_zip(tmp_path / "set.zip", {f"set/{name}": content for name, content in files.items()}), folders=["train", "test"], pool=True
+    )
+    assert {len(rows) for rows in packed.rows.values()} == {4}
+    with pytest.raises(
+        InputError, match="task.folders names trian, and .* has none of that name; it has cover.png, icons, lists, read.me, test"
+    ):
+        tasks_of(root, folders=["trian"])
+    with pytest.raises(InputError, match="task.folders must be a list of names of folders in task.root, got 'train'"):
+        tasks_of(root, folders="train")
+
+
+def test_a_refused_run_leaves_nothing_in_the_folder(tmp_path):
+    root = write_tree(tmp_path / "data", image_files() | {"class00/image0.png": b"no image"})
+    before = sorted(path.name for path in root.rglob("*"))
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        tasks_of(root)
+    assert sorted(path.name for path in root.rglob("*")) == before
+    (root / "class00" / "image0.png").unlink()
+    tasks_of(root, queries=1)
+    assert not list(root.rglob("*.lock"))
+
+
+def test_an_array_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", images=np.zeros((6, 4, 12, 12), np.uint8))
+    monkeypatch.setattr("innerloop.tasks.images.image_files.os.sysconf", lambda name: 10)
+    with pytest.raises(InputError, match="a.npz unpacks to 0 GB, and this machine has 0; bring a folder or a zip"):
+        tasks_of(tmp_path / "a.npz")

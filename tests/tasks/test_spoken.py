@@ -21,7 +21,10 @@ WORDS = {"train": ["word0", "word1"], "val": ["word2", "word3"], "test": ["word4
 
 def tasks_of(root, **changes):
     return Spoken(
-        str(root), **{"table": None, "unseen": "speaker", "split": SPEAKERS, "rate": 8000, "seconds": 0.1, "mels": 16} | COUNTS | changes
+        str(root),
+        **{"table": None, "columns": None, "unseen": "speaker", "split": SPEAKERS, "rate": 8000, "seconds": 0.1, "mels": 16}
+        | COUNTS
+        | changes,
     )
 
 
@@ -150,3 +153,12 @@ def test_nearest_mean_on_spoken_digits(tmp_path):
     """Far above the 10 % of chance: digits and recordings belong together."""
     results = run(compose_run("task=spoken", f"task.root={FSDD}", "algo=nearest_mean", *TINY, "test_episodes=100"), tmp_path)
     assert results["ways"] == 10 and results["value"] == pytest.approx(0.455, abs=0.05)
+
+
+def test_the_columns_of_a_table_may_have_names_of_their_own(root, tmp_path):
+    rows = [("path", "word", "voice"), *((name, *name.split("_")[:2]) for name in wav_files())]
+    table = write_csv(tmp_path / "table.csv", rows)
+    tasks = tasks_of(root, table=str(table), columns={"file": "path", "class": "word", "speaker": "voice"})
+    np.testing.assert_array_equal(tasks.inputs, tasks_of(root).inputs)
+    with pytest.raises(InputError, match="it has path, word, voice, and task.columns says what they are"):
+        tasks_of(root, table=str(table))

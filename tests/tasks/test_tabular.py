@@ -1,6 +1,7 @@
 """Families of small problems on rows of numbers, made up or from a CSV file."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_recall_and_f1_are_among_the_results(tmp_path):
 
 
 def from_csv(path, **changes):
-    return TabularCsv(str(path), **{"split": None, "split_seed": 0} | COUNTS | changes)
+    return TabularCsv(str(path), **{"columns": None, "split": None, "split_seed": 0} | COUNTS | changes)
 
 
 def test_a_csv_file_becomes_problems(tmp_path):
@@ -124,7 +125,7 @@ def test_bad_tables(change, message, tmp_path):
 
 def test_other_bad_input(tmp_path):
     with pytest.raises(InputError, match="task.path=None is not there; name a CSV file"):
-        TabularCsv(None, None, 0, **COUNTS)
+        TabularCsv(None, None, None, 0, **COUNTS)
     (tmp_path / "latin.csv").write_bytes("task,class,größe\na,b,1\n".encode("latin-1"))
     with pytest.raises(InputError, match="latin.csv cannot be read as a CSV file in UTF-8"):
         from_csv(tmp_path / "latin.csv")
@@ -137,3 +138,42 @@ def test_a_trained_run_is_scored_on_the_file_again(tmp_path):
     run(compose_run("task=tabular_csv", f"task.path={path}", "task.shots=2", "task.queries=3", *TINY), tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["task"] == "tabularcsv" and results["config"]["task"]["path"] == str(path)
+
+
+def test_columns_may_have_names_of_their_own(tmp_path):
+    """Also where one of ours is a feature there."""
+    rows = table()
+    theirs = [("patient", "diagnosis", "class", *rows[0][3:]), *rows[1:]]
+    path = write_csv(tmp_path / "theirs.csv", theirs)
+    tasks = from_csv(path, columns={"task": "patient", "class": "diagnosis"})
+    plain = from_csv(write_csv(tmp_path / "ours.csv", rows))
+    np.testing.assert_array_equal(tasks.rows, plain.rows)
+    assert tasks.members == plain.members
+    with pytest.raises(
+        InputError, match="must have the columns task, .*; it has patient, diagnosis, class, f1, f2, and task.columns says what"
+    ):
+        from_csv(path)
+    with pytest.raises(InputError, match="task.columns.label is none of task, class; say what these are called in the file"):
+        from_csv(path, columns={"label": "diagnosis"})
+    with pytest.raises(InputError, match="task.columns names one column twice: task is class, class is class"):
+        from_csv(path, columns={"task": "class"})
+
+
+def test_time_grows_with_the_number_of_problems_and_not_with_its_square(tmp_path):
+    """The work is counted, not timed: comparisons of names while episodes are made ready."""
+    counted = {}
+    for problems in (200, 800):
+        tasks = from_csv(write_csv(tmp_path / f"{problems}.csv", table(problems=problems, each=4)), queries=1, train_queries=1)
+        calls = 0
+
+        def count(frame, event, argument):
+            nonlocal calls
+            calls += event in ("call", "c_call")
+
+        sys.setprofile(count)
+        try:
+            tasks.distribution("train")
+        finally:
+            sys.setprofile(None)
+        counted[problems] = calls
+    assert counted[800] < 6 * counted[200]

@@ -26,7 +26,10 @@ CLINC = DATA / "clinc150"
 
 
 def tasks_of(path, **changes):
-    return TextCsv(str(path), **{"split": None, "split_seed": 0, "tokenizer": None, "vocabulary": 300, "length": 12} | COUNTS | changes)
+    return TextCsv(
+        str(path),
+        **{"columns": None, "split": None, "split_seed": 0, "tokenizer": None, "vocabulary": 300, "length": 12} | COUNTS | changes,
+    )
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ def test_bad_files(rows, message, tmp_path):
 
 def test_other_bad_input(path, tmp_path):
     with pytest.raises(InputError, match="task.path=None is not there; name a CSV file"):
-        TextCsv(None, None, 0, None, 300, 12, **COUNTS)
+        TextCsv(None, None, None, 0, None, 300, 12, **COUNTS)
     (tmp_path / "latin.csv").write_bytes("text,class\ngrün,a\n".encode("latin-1"))
     with pytest.raises(InputError, match="latin.csv cannot be read as a CSV file in UTF-8"):
         tasks_of(tmp_path / "latin.csv")
@@ -188,3 +191,14 @@ def test_nearest_mean_on_clinc150(tmp_path):
     """Far above the 20 % of chance: intents and utterances belong together."""
     results = run(compose_run("task=clinc150", f"task.root={CLINC}", "algo=nearest_mean", *TINY, "test_episodes=100"), tmp_path)
     assert results["value"] == pytest.approx(0.71, abs=0.04)
+
+
+def test_columns_may_have_names_of_their_own(path, tmp_path):
+    """As those of a well-known public set of intents."""
+    other = tmp_path / "theirs.csv"
+    other.write_text(path.read_text().replace("text,class", "text,category", 1))
+    assert tasks_of(other, columns={"text": "text", "class": "category"}).parts == tasks_of(path).parts
+    with pytest.raises(
+        InputError, match="must have the columns text and class, .*; it has text, category, and task.columns says what they are"
+    ):
+        tasks_of(other)

@@ -71,4 +71,4 @@ def is_stray(name: str) -> bool:
 def with_progress_bar(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     """The same, with a progress bar on a terminal."""
     terminal = Console(stderr=True)
-    yield from track(items, f"Preparing {what} (once)", total=total, console=terminal, transient=True, disable=not terminal.is_terminal)
+    yield from track(items, f"Preparing {what}", total=total, console=terminal, transient=True, disable=not terminal.is_terminal)

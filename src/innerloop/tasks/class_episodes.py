@@ -1,5 +1,6 @@
 """Few-shot classification episodes from a table of labelled examples: images, sounds, texts, rows of numbers."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -44,7 +45,8 @@ class ClassEpisodes:
         self.quarter_turns = classes.quarter_turns
         groups = classes.groups or [""] * len(classes.members)
         self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
-        self._by_group = [np.flatnonzero(self.group_of == group) for group in range(self.group_of.max(initial=-1) + 1)]
+        ends = np.cumsum(np.bincount(self.group_of))
+        self._by_group = np.split(np.argsort(self.group_of, kind="stable"), ends[:-1])  # the classes of each group, in order
         check_classes(classes, groups, ways, shots + queries)
 
     def sample(self, rng: np.random.Generator) -> Episode:
@@ -82,8 +84,8 @@ class ClassEpisodes:
 
 def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: int) -> None:
     """Raises InputError where an episode of `ways` classes with `needed` examples each cannot be drawn."""
-    for group in sorted(set(groups)) or [""]:
-        there = list(groups).count(group)
+    sizes = Counter(groups) or {"": 0}
+    for group, there in sorted(sizes.items()):
         if ways > there:
             of_group = f" of '{group}'" if group else ""
             raise InputError(

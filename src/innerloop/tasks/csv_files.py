@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -26,7 +26,8 @@ def read_rows(source: Path | Traversable, name: str, columns: Sequence[str], mor
         raise InputError(f"{name} cannot be read as a CSV file in UTF-8 ({error}); it must have {wanted}") from error
     header = list(reader.fieldnames or [])
     if not rows or not {*columns} <= {*header}:
-        raise InputError(f"{name} must have {wanted}")
+        there = f"; it has {', '.join(header)}, and task.columns says what they are" if header else ""
+        raise InputError(f"{name} must have {wanted}{there}")
     if doubtful := [i for i, column in enumerate(header) if not column.strip() or column in header[:i]]:
         raise InputError(f"column {doubtful[0] + 1} of {name} has no name of its own in the first line; name it, or delete the column")
     for line, row in rows:
@@ -34,6 +35,24 @@ def read_rows(source: Path | Traversable, name: str, columns: Sequence[str], mor
             many = "more" if None in row else "fewer"
             raise InputError(f"line {line} of {name} has {many} cells than its first line; put text with commas into quotes")
     return rows
+
+
+def renamed(rows: list[tuple[int, dict[str, str]]], columns: Mapping[str, str]) -> list[tuple[int, dict[str, str]]]:
+    """The same rows under our names of their columns. columns: ours and the file's, {"text": "utterance"}."""
+    own = {name: ours for ours, name in columns.items()}
+    names = {name: own.get(name, f"{name} (of the file)" if name in columns else name) for name in rows[0][1]}
+    return [(line, {names[name]: cell for name, cell in row.items()}) for line, row in rows]
+
+
+def check_columns(columns: Mapping[str, str] | None, wanted: Sequence[str]) -> dict[str, str]:
+    """Of each column that a task needs, its name in the file. Raises InputError for others, and for one name twice."""
+    given = {str(own): str(name) for own, name in (columns or {}).items()}
+    if strange := sorted(given.keys() - {*wanted}):
+        raise InputError(f"task.columns.{strange[0]} is none of {', '.join(wanted)}; say what these are called in the file")
+    found = {name: given.get(name, name) for name in wanted}
+    if len(set(found.values())) < len(found):
+        raise InputError(f"task.columns names one column twice: {', '.join(f'{own} is {name}' for own, name in found.items())}")
+    return found
 
 
 def check_text(text: str, where: str) -> str:

@@ -1,8 +1,10 @@
 """Images with a class each: a tree of class folders, a zip of one, or an array file."""
 
+import contextlib
+import logging
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -16,6 +18,7 @@ from innerloop.tasks.archives import opened
 from innerloop.tasks.base import SPLITS
 from innerloop.tasks.class_split import assigned
 
+log = logging.getLogger(__name__)
 KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
 
 
@@ -28,46 +31,85 @@ class ImageSource(NamedTuple):
 
 
 @contextmanager
-def image_source(root: Path) -> Iterator[ImageSource]:
-    """Raises InputError where `root` is missing, damaged, or has no classes; while the images come, for one that cannot be read."""
+def image_source(root: Path, folders: Sequence[str] | None = None, pool: bool = False) -> Iterator[ImageSource]:
+    """folders: those in `root` to look into, all if None. pool: a class may be in several of train, val and test, and is one of all its
+    images there, whose split is open.
+
+    Raises InputError where `root` is missing, damaged, or has no classes; while the images come, for one that cannot be read.
+    """
     if root.suffix == ".npz":
         yield read_arrays(root)
         return
     with opened(root, f"task.root must be {KINDS}") as (names, read):
-        classes, split = classes_of(root, names)
-        images = (decode(root, name, read) for members in classes.values() for name in members)
+        classes, split = classes_of(root, names, folders, pool)
+        files = [name for members in classes.values() for name in members]
+        images = pictures(root, files, read)
         yield ImageSource({name: len(members) for name, members in classes.items()}, images, split)
 
 
-def classes_of(root: Path, names: list[str]) -> tuple[dict[str, list[str]], dict[str, str] | None]:
+def classes_of(
+    root: Path, names: list[str], folders: Sequence[str] | None, pool: bool
+) -> tuple[dict[str, list[str]], dict[str, str] | None]:  # fmt: skip
     """The files of each class, which is named by its path below all that the classes share; and its split, where they lie in folders
     named train, val and test."""
+    if folders is not None:
+        names = below_folders(root, names, folders)
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     found: dict[tuple[str, ...], list[str]] = {}
     for name in sorted(names):
         path = PurePosixPath(name)
         if path.suffix.lower() in suffixes:
             found.setdefault(path.parent.parts, []).append(name)
-    if len(found) < 2 or () in found:
+    if len(found) > 1 and () in found:
+        raise beside(root, found[()][0])
+    if len(found) < 2:
         raise InputError(f"{root} has images of {len(found) - (() in found)} classes in folders of their own; task.root must be {KINDS}")
     shared = 0
     while len({folder[: shared + 1] for folder in found}) == 1:
         shared += 1
     below = {folder[shared:]: members for folder, members in found.items()}
     if () in below:
-        raise InputError(f"{root} has images beside the folders of its classes ({below[()][0]}); put them into one, or take them out")
+        raise beside(root, below[()][0])
     tops = {folder[0] for folder in below}
     if tops.isdisjoint(folder[0] for folder in below if folder[0] in SPLITS and len(folder) > 1):
         return {"/".join(folder): members for folder, members in below.items()}, None
     if other := sorted(tops - {*SPLITS}) or ["/".join(folder) for folder in below if len(folder) < 2]:
-        raise InputError(f"{root} has {other[0]} beside folders of splits; name these train, val and test, with a folder for each class")
+        raise InputError(
+            f"{root} has {other[0]} beside folders of splits; name these train, val and test, with a folder for each class, "
+            "or say which to take, task.folders=[train,val,test]"
+        )
+    if pool:
+        pooled: dict[str, list[str]] = {}
+        for folder in sorted(below, key=lambda folder: (folder[1:], SPLITS.index(folder[0]))):  # type: ignore[arg-type]
+            pooled.setdefault("/".join(folder[1:]), []).extend(below[folder])
+        return pooled, None
     split: dict[str, str] = {}
     for folder in below:
         name = "/".join(folder[1:])
         if name in split:
-            raise InputError(f"{root} has class '{name}' in {split[name]} and in {folder[0]}; few-shot classes are of one split alone")
+            raise InputError(
+                f"{root} has class '{name}' in {split[name]} and in {folder[0]}, and few-shot classes are of one split alone; "
+                "task.pool=true takes all images of a class together and splits the classes"
+            )
         split[name] = folder[0]
     return {"/".join(folder[1:]): members for folder, members in below.items()}, split
+
+
+def beside(root: Path, name: str) -> InputError:
+    return InputError(
+        f"{root} has images beside the folders of its classes ({name}); put them into one, take them out, or say which folders to take, "
+        "task.folders=[...]"
+    )
+
+
+def below_folders(root: Path, names: list[str], folders: Sequence[str]) -> list[str]:
+    """The files below some of the folders in `root`, or, of a zip, in its outermost folder."""
+    tops = {PurePosixPath(name).parts[0] for name in names}
+    depth = 1 if len(tops) == 1 and not tops & {*folders} else 0
+    kept = {folder: [name for name in names if PurePosixPath(name).parts[depth : depth + 1] == (folder,)] for folder in folders}
+    if empty := next((folder for folder, files in kept.items() if not files), None):
+        raise InputError(f"task.folders names {empty}, and {root} has none of that name; it has {', '.join(sorted(tops))}")
+    return [name for files in kept.values() for name in files]
 
 
 def decode(root: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
@@ -80,13 +122,38 @@ def decode(root: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
         raise InputError(f"{name} in {root} cannot be read as an image; replace it or delete it") from error
     if image.mode in ("I", "F"):
         raise InputError(f"{name} in {root} has 32 bits a pixel, of no known range; save it with 8 or 16")
-    return as_seen(ImageOps.exif_transpose(image))
+    return image
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    """In 8 bits, where Pillow would cut 16 off at 255; what is transparent is white."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+def pictures(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> Iterator[Image.Image]:
+    """The images of those names, as they are seen."""
+    bits = None
+    for name in names:
+        image = decode(root, name, read)
+        if bits is None and is_deep(image):
+            bits = bits_of(root, names, read)
+        yield as_seen(image, bits or 16)
+
+
+def is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16")
+
+
+def bits_of(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> int:
+    """How many bits the 16-bit images of a set use, 8 to 16: cameras and scanners often have 12."""
+    most = max(int(np.asarray(image).max()) for image in (decode(root, name, read) for name in names) if is_deep(image))
+    bits = max(8, most.bit_length())
+    if bits < 16:
+        log.info(f"the 16-bit images in {root} use {bits} bits: white is {2**bits - 1}")
+    return bits
+
+
+def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
+    """Upright and in 8 bits, where Pillow would cut more off at 255; what is transparent is white. bits: that 16-bit images use."""
+    with contextlib.suppress(Exception):  # of what a camera wrote into the file: it is shown as it lies then, as viewers do
+        image = ImageOps.exif_transpose(image)
+    if is_deep(image):
+        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")

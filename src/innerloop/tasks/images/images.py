@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from innerloop.config import InputError, check_count, check_positive
+from innerloop.config import InputError, check_count, check_flag, check_positive
 from innerloop.tasks.archives import with_progress_bar
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
@@ -24,6 +24,8 @@ class Images(ClassTasks):
     """Images of classes that do not occur in training. Inputs are (channels, size, size) float32 in [0, 1].
 
     root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md).
+    folders: which of the folders in it to take; null, all. pool: where the same classes are in folders train, val and test, as in sets that
+    split images, take all images of a class together and split the classes.
     size: pixels of a side, whatever the images' own shape. channels: 3 or 1. split: a CSV of class,split or the name of a published one;
     null takes folders train, val, test (or the .npz's split), and else draws one from split_seed, 64, 16 and 20 % of the classes, and
     writes it beside the data. memory_mb: larger sets stay on the disk. augment: by name, what changes a training image at random
@@ -33,12 +35,16 @@ class Images(ClassTasks):
     """
 
     def __init__(
-        self, root: str | None, size: int, channels: int, split: str | None, split_seed: int, memory_mb: float,
+        self, root: str | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None, split_seed: int,
+        memory_mb: float,
         augment: dict[str, Callable[[Tensor], Any]] | None,
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
         check_count("task.size", size)
+        check_flag("task.pool", pool)
+        if folders is not None and not (isinstance(folders, list) and folders and all(isinstance(name, str) for name in folders)):
+            raise InputError(f"task.folders must be a list of names of folders in task.root, got {folders!r}")
         if channels not in MODES:
             raise InputError(f"task.channels must be 3 (colour) or 1 (grey), got {channels!r}")
         check_count("task.split_seed", split_seed, least=0)
@@ -49,16 +55,22 @@ class Images(ClassTasks):
             raise InputError(f"task.root={root} is not there; it must be {KINDS}")
         path = packed(path.resolve())
         folder = path if path.is_dir() else path.parent
-        name = f"{path.stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
+        stem = "_".join([path.stem, *sorted(folders or []), *["pooled"] * pool])
+        name = f"{stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
         ready = load_prepared(
-            folder, name, lambda: sources_of(path), lambda: sources_of(path), lambda _: prepare(path, size, channels), memory_mb
+            folder,
+            name,
+            lambda: sources_of(path),
+            lambda: sources_of(path),
+            lambda _: prepare(path, folders, pool, size, channels),
+            memory_mb,
         )
         counts = ready.about["counts"]
         starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
         self.images, self.rows = ready.images, {name: np.arange(starts[name], starts[name] + n) for name, n in counts.items()}
         known = read_split(split) if split else ready.about["split"]
         if not known:
-            known = drawn_split(list(counts), folder, f"{path.stem}_split{split_seed}.csv", split_seed)
+            known = drawn_split(list(counts), folder, f"{stem}_split{split_seed}.csv", split_seed)
         self.parts = by_split(known, list(counts), path)
         self.published = split if split and is_published(split) else None
 
@@ -85,14 +97,14 @@ def sources_of(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else [root]
 
 
-def prepare(root: Path, size: int, channels: int) -> Unprepared:
+def prepare(root: Path, folders: list[str] | None, pool: bool, size: int, channels: int) -> Unprepared:
     """Each image scaled to the square, whatever its shape, as mini-ImageNet's are."""
-    with image_source(root) as source:
+    with image_source(root, folders, pool) as source:
         counts, split = source.counts, source.split
 
     def images() -> Any:
-        with image_source(root) as source:
-            for image in with_progress_bar(source.images, "images", sum(counts.values())):
+        with image_source(root, folders, pool) as source:
+            for image in with_progress_bar(source.images, "images (once)", sum(counts.values())):
                 pixels = np.asarray(image.convert(MODES[channels]).resize((size, size), Image.Resampling.LANCZOS))
                 yield pixels.reshape(size, size, channels).transpose(2, 0, 1)
 

@@ -41,7 +41,7 @@ def prepare(sources: list[Path]) -> Unprepared:
 
     def images() -> Iterator[np.ndarray]:
         read = (character for source in sources for character in read_characters(source, CHARACTERS[source.stem]))
-        for name, drawings in with_progress_bar(read, "Omniglot", total):
+        for name, drawings in with_progress_bar(read, "Omniglot (once)", total):
             names.append(name)
             yield from (shrink(drawing) for drawing in drawings)
 

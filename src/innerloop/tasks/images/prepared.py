@@ -53,14 +53,18 @@ def load_prepared(
         if ready := read_prepared(path, state, memory_mb):
             return ready
     path = place_for(root, name)
-    with FileLock(f"{path}.lock"):  # several processes may start at once; the first prepares, the others wait
-        sources = fetch()
-        state = fingerprint(sources)
-        if ready := read_prepared(path, state, memory_mb):
-            return ready
-        if path.exists():
-            log.warning("%s is damaged or older than the images; preparing it again", path)
-        write_prepared(path, prepare(sources), state)
+    lock = FileLock(f"{path}.lock")  # several processes may start at once; the first prepares, the others wait
+    try:
+        with lock:
+            sources = fetch()
+            state = fingerprint(sources)
+            if ready := read_prepared(path, state, memory_mb):
+                return ready
+            if path.exists():
+                log.warning("%s is damaged or older than the images; preparing it again", path)
+            write_prepared(path, prepare(sources), state)
+    finally:  # nothing but the images is left in a user's folder
+        Path(lock.lock_file).unlink(missing_ok=True)
     ready = read_prepared(path, state, memory_mb)
     assert ready
     return ready

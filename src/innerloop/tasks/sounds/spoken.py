@@ -12,12 +12,12 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from innerloop.config import InputError, check_choice, check_count, check_positive
-from innerloop.tasks.archives import opened
+from innerloop.tasks.archives import opened, with_progress_bar
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, listed
 from innerloop.tasks.class_tasks import ClassTasks
-from innerloop.tasks.csv_files import read_rows
+from innerloop.tasks.csv_files import check_columns, read_rows, renamed
 
 WINDOW, STEP = 0.032, 0.016  # seconds of a spectrum, and from one to the next
 LOUDEST = 1000  # of a sample: those of floats may be a little above 1
@@ -34,13 +34,15 @@ class Spoken(ClassTasks):
     """Words as log-mel spectrograms (1, mels, frames) float32, each recording's of mean 0 and deviation 1; frames are 16 ms apart.
 
     root: a folder or zip of .wav files. table: a CSV with the columns file, class and speaker; null reads class_speaker_index.wav from the
-    names. unseen: "speaker", an episode is of one speaker, and those of val and test do not occur in training; "class", the words do not.
-    split: the train, val and test lists of speakers (or words). rate: of all recordings, in Hz. seconds: longer ones are cut there, shorter
-    ones followed by silence. Raises InputError for what is missing, damaged or does not fit, by the file's name.
+    names. columns: what these are called in it. unseen: "speaker", an episode is of one speaker, and those of val and test do not occur in
+    training; "class", the words do not. split: the train, val and test lists of speakers (or words). rate: of all recordings, in Hz.
+    seconds: longer ones are cut there, shorter ones followed by silence. Raises InputError for what is missing, damaged or does not fit,
+    by the file's name.
     """
 
     def __init__(
-        self, root: str | None, table: str | None, unseen: str, split: dict[str, list[str]], rate: int, seconds: float, mels: int,
+        self, root: str | None, table: str | None, columns: dict[str, str] | None, unseen: str, split: dict[str, list[str]], rate: int,
+        seconds: float, mels: int,
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
@@ -54,9 +56,10 @@ class Spoken(ClassTasks):
         if not root or not path.exists():
             raise InputError(f"task.root={root} is not there; it must be a folder or a zip of .wav files")
         with opened(path, "task.root must be a folder or a zip of .wav files") as (names, read):
-            self.recordings = in_table(path, table, names) if table else named(path, names)
+            self.recordings = in_table(path, table, columns, names) if table else named(path, names)
             waves = (read_wav(f"{r.file} in {path}", read(r.file), rate, round(seconds * rate)) for r in self.recordings)
-            self.inputs = np.stack([log_mel(torch.from_numpy(wave), rate, mels).numpy() for wave in waves])
+            heard = with_progress_bar(waves, "recordings", len(self.recordings))
+            self.inputs = np.stack([log_mel(torch.from_numpy(wave), rate, mels).numpy() for wave in heard])
         self.unseen = unseen
         self.input_shape = self.inputs.shape[1:]
         there = sorted({r.speaker if unseen == "speaker" else r.word for r in self.recordings})
@@ -64,9 +67,11 @@ class Spoken(ClassTasks):
 
     def classes(self, split: Split) -> Classes:
         by_speaker = self.unseen == "speaker"
-        keys = [(r.speaker if by_speaker else "", r.word) for r in self.recordings]
-        kept = sorted({key for key in keys if key[0 if by_speaker else 1] in self.parts[split]})
-        members = [np.array([i for i, key in enumerate(keys) if key == wanted]) for wanted in kept]
+        rows: dict[tuple[str, str], list[int]] = {}
+        for row, r in enumerate(self.recordings):
+            rows.setdefault((r.speaker if by_speaker else "", r.word), []).append(row)
+        kept = sorted(key for key in rows if key[0 if by_speaker else 1] in self.parts[split])
+        members = [np.array(rows[key]) for key in kept]
         names = [f"{word}/{speaker}" if speaker else word for speaker, word in kept]
         return Classes(self.inputs, members, names, groups=[speaker for speaker, _ in kept] if by_speaker else None)
 
@@ -80,9 +85,10 @@ def named(root: Path, names: list[str]) -> list[Recording]:
     return found
 
 
-def in_table(root: Path, table: str, names: list[str]) -> list[Recording]:
+def in_table(root: Path, table: str, columns: dict[str, str] | None, names: list[str]) -> list[Recording]:
     """What a CSV file says of the files in `root`; others there are passed over."""
-    rows = [row for _, row in read_rows(Path(table).expanduser(), f"task.table={table}", ("file", "class", "speaker"))]
+    called = check_columns(columns, ("file", "class", "speaker"))
+    rows = [row for _, row in renamed(read_rows(Path(table).expanduser(), f"task.table={table}", [*called.values()]), called)]
     files, there = [row["file"] for row in rows], set(names)
     for file in files:
         if file not in there:

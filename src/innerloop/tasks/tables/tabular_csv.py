@@ -10,7 +10,7 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.class_tasks import ClassTasks
-from innerloop.tasks.csv_files import check_text, read_rows
+from innerloop.tasks.csv_files import check_columns, check_text, read_rows, renamed
 
 LARGEST = 1e30  # of a number: scaled ones have to fit float32
 
@@ -19,12 +19,13 @@ class TabularCsv(ClassTasks):
     """Rows of numbers (features,) float32 of which a column says the problem and another the class; an episode is of one problem.
 
     path: a CSV file with the columns task and class; all others are features, scaled to mean 0 and deviation 1 over the training problems.
+    columns: what task and class are called in it, {task: patient}.
     split: a CSV of class,split where class is the problem; null draws one from split_seed, 64, 16 and 20 % of the problems, and writes it
     beside the data. Raises InputError for what is missing or no number, by line and column.
     """
 
     def __init__(
-        self, path: str | None, split: str | None, split_seed: int,
+        self, path: str | None, columns: dict[str, str] | None, split: str | None, split_seed: int,
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
@@ -32,7 +33,7 @@ class TabularCsv(ClassTasks):
         if not path or not Path(path).expanduser().is_file():
             raise InputError(f"task.path={path} is not there; name a CSV file with the columns task, class and one for each feature")
         file = Path(path).expanduser().resolve()
-        problems, labels, rows = read_table(file)
+        problems, labels, rows = read_table(file, columns)
         names = sorted(set(problems))
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)
         self.parts = by_split(known, names, file)
@@ -45,14 +46,16 @@ class TabularCsv(ClassTasks):
         self.input_shape = (rows.shape[1],)
 
     def classes(self, split: Split) -> Classes:
-        kept = sorted(key for key in self.members if key[0] in set(self.parts[split]))
+        problems = set(self.parts[split])
+        kept = sorted(key for key in self.members if key[0] in problems)
         members = [np.array(self.members[key]) for key in kept]
         return Classes(self.rows, members, ["/".join(key) for key in kept], groups=[problem for problem, _ in kept])
 
 
-def read_table(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+def read_table(path: Path, columns: dict[str, str] | None) -> tuple[list[str], list[str], np.ndarray]:
     """The problem, the class and the features (n, features) of each row."""
-    lines = read_rows(path, str(path), ("task", "class"), more=("one for each feature",))
+    called = check_columns(columns, ("task", "class"))
+    lines = renamed(read_rows(path, str(path), [*called.values()], more=("one for each feature",)), called)
     features = [name for name in lines[0][1] if name not in ("task", "class")]
     if not features:
         raise InputError(f"{path} has no columns but task and class; it needs one for each feature")
