@@ -203,6 +203,19 @@ def test_a_folder_is_a_task_and_windows_do_not_overlap(tmp_path):
         assert len(windows.unique()) == windows.numel()  # every byte of this text is there once
 
 
+def test_no_piece_of_a_word_comes_from_a_text_to_be_tested_on(tmp_path):
+    """What val and test repeat a hundred times changes no token of training's texts, nor the pieces that there are."""
+    files = {f"{i}.txt": b"walking talking waling " * 30 for i in range(5)}
+    split = write_csv(
+        tmp_path / "s.csv", [("class", "split"), *zip(sorted(files), ("train", "train", "train", "val", "test"), strict=True)]
+    )
+    plain = folder_tasks(write_tree(tmp_path / "plain", files), split=str(split), vocabulary=280)
+    files |= {"3.txt": b"zyzzyvazyzzyva " * 300, "4.txt": b"qoph qoph qophs " * 300}
+    other = folder_tasks(write_tree(tmp_path / "other", files), split=str(split), vocabulary=280)
+    np.testing.assert_array_equal(plain.tokens["0.txt"], other.tokens["0.txt"])
+    assert len(other.tokens["4.txt"]) > 0.9 * len(files["4.txt"])  # spelt out in bytes
+
+
 def test_pieces_of_words_are_found_in_the_training_texts(tmp_path):
     files = {f"{name}.txt": f"{name} wrote this and wrote that again ".encode() * 30 for name in ("anna", "berta", "clara", "dora", "elsa")}
     split = write_csv(

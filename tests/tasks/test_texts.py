@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from innerloop.algorithms.learn2learn import learn2learn_class
 from innerloop.algorithms.maml import MAML
@@ -202,3 +203,15 @@ def test_columns_may_have_names_of_their_own(path, tmp_path):
         InputError, match="must have the columns text and class, .*; it has text, category, and task.columns says what they are"
     ):
         tasks_of(other)
+
+
+def test_padding_has_no_part_in_the_mean_of_a_text():
+    """Of the tokens by hand, each with its weight; more room for padding changes nothing."""
+    torch.manual_seed(0)
+    model = TextEncoder((6,), 3, 20, 8, 2, 0)
+    nn.init.normal_(model.body.importance.weight)
+    nn.init.normal_(model.body.tokens.weight)
+    x = torch.tensor([[5, 7, 9, 0, 0, 0]])
+    y = model.body.tokens(x[:, :3]) + model.body.places[:3]
+    weights = model.body.importance(x[:, :3]).softmax(1)
+    torch.testing.assert_close(model.body(x), model.body.norm((weights * y).sum(1)))

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.func import functional_call
 
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.protonet import ProtoNet
@@ -89,6 +91,31 @@ def test_statistics_of_the_support_set_normalise_the_queries(maml, engine):
         together = predict_queries(algorithm, adapted, episodes, True)
     assert found.shape == together.shape and not torch.allclose(found, together, atol=1e-3)
     assert all("forward" not in vars(layer) for layer in algorithm.modules())  # as before
+
+
+@pytest.mark.parametrize("engine", [engines.vmap, engines.loop])
+def test_each_query_is_normalised_with_the_support_set(maml, engine):
+    """transductive=false by hand: the support set and one query in a batch of their own, whose last answer counts."""
+    algorithm, episodes = maml
+    algorithm.engine = engine
+    with torch.no_grad():
+        adapted = algorithm.adapt(episodes.support)
+        found = predict_queries(algorithm, adapted, episodes, False)
+        for task in range(len(found)):
+            weights = {name: weight[task] for name, weight in adapted.items()}
+            for query in range(found.shape[1]):
+                batch = torch.cat([episodes.support.x[task], episodes.query.x[task, query : query + 1]])
+                expected = functional_call(algorithm.model, weights, (batch,))[-1]
+                torch.testing.assert_close(found[task, query], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_support_loss_is_that_of_the_support_set(maml):
+    algorithm, episodes = maml
+    curve = adaptation_curve(algorithm, episodes, 2, True, evidence=True)
+    for step, adapted in enumerate(algorithm.trajectory(episodes.support, 2)):
+        predictions = algorithm.predict(adapted, episodes.support.x)
+        expected = [nn.functional.cross_entropy(p, y) for p, y in zip(predictions, episodes.support.y, strict=True)]
+        torch.testing.assert_close(curve.measures["support_loss"][:, step], torch.stack(expected).detach())
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.config import InputError, check_count
+from innerloop.episode import PADDING
 from innerloop.models.attention import Block
 
 
@@ -24,7 +25,7 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.importance.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x != 0
+        seen = x != PADDING
         y = self.tokens(x) + self.places
         for block in self.blocks:
             y = block(y, seen[:, None, None, :])

@@ -107,8 +107,9 @@ def below_folders(root: Path, names: list[str], folders: Sequence[str]) -> list[
     tops = {PurePosixPath(name).parts[0] for name in names}
     depth = 1 if len(tops) == 1 and not tops & {*folders} else 0
     kept = {folder: [name for name in names if PurePosixPath(name).parts[depth : depth + 1] == (folder,)] for folder in folders}
+    there = sorted({parts[depth] for name in names if len(parts := PurePosixPath(name).parts) > depth + 1})
     if empty := next((folder for folder, files in kept.items() if not files), None):
-        raise InputError(f"task.folders names {empty}, and {root} has none of that name; it has {', '.join(sorted(tops))}")
+        raise InputError(f"task.folders names {empty}, and {root} has none of that name; it has {', '.join(there)}")
     return [name for files in kept.values() for name in files]
 
 
