@@ -52,7 +52,7 @@ class MetaLearner(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["obstacle"] = self.shares.obstacle
         if self.device_mesh is None:
-            checkpoint["frozen"] = {name: sum_of(checkpoint["state_dict"].pop(name)) for name in self._frozen()}
+            checkpoint["frozen"] = {name: crc32_of(checkpoint["state_dict"].pop(name)) for name in self._frozen()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.add_frozen(checkpoint)
@@ -64,7 +64,7 @@ class MetaLearner(LightningModule):
             return
         frozen = self._frozen()
         for name, weight in frozen.items():
-            if not self.algorithm.only_trains(name.removeprefix("algorithm.")) and checkpoint["frozen"].get(name) != sum_of(weight):
+            if not self.algorithm.only_trains(name.removeprefix("algorithm.")) and checkpoint["frozen"].get(name) != crc32_of(weight):
                 raise InputError(
                     f"the checkpoint was trained with another frozen {name}; take the model, the patterns and the seed as they were"
                 )
@@ -195,8 +195,8 @@ class MetaLearner(LightningModule):
         return curve
 
 
-def sum_of(tensor: Tensor) -> int:
-    """Of its bytes."""
+def crc32_of(tensor: Tensor) -> int:
+    """The checksum of its bytes."""
     return zlib.crc32(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
 
 

@@ -12,7 +12,8 @@ from innerloop.episode import Episode
 
 
 class OuterGradient(NamedTuple):
-    """losses (tasks,), predictions (tasks, n, outputs), and the summed losses' gradient for each trained parameter (None: unused)."""
+    """losses (tasks,), predictions (tasks, n, outputs), and the summed losses' gradient for each trained parameter, of its shape (None:
+    unused)."""
 
     losses: Tensor
     predictions: Tensor
@@ -45,17 +46,17 @@ def scaled(gradients: list[Tensor | None], factor: Tensor) -> list[Tensor | None
     return [None if gradient is None else next(products) for gradient in gradients]
 
 
-def together(parts: list[OuterGradient]) -> OuterGradient:
-    """Of all their tasks, in order."""
-    gradients = [added(part) for part in zip(*(part.gradients for part in parts), strict=True)]
-    return OuterGradient(joined([part.losses for part in parts]), joined([part.predictions for part in parts]), gradients)
+def combined(parts: list[OuterGradient]) -> OuterGradient:
+    """Of the tasks of all parts, in order; their gradients summed."""
+    gradients = [summed(part) for part in zip(*(part.gradients for part in parts), strict=True)]
+    return OuterGradient(concatenated([part.losses for part in parts]), concatenated([part.predictions for part in parts]), gradients)
 
 
-def joined(parts: list[Tensor]) -> Tensor:
+def concatenated(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def added(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+def summed(parts: tuple[Tensor | None, ...]) -> Tensor | None:
     """The sum, in order, of those that are there: some tasks may not use a parameter. None where none does."""
     present = [part for part in parts if part is not None]
     return functools.reduce(torch.add, present) if present else None

@@ -18,7 +18,7 @@ from innerloop.config import InputError, check_count, check_flag
 from innerloop.engine.forward import Engine, learn2learn
 from innerloop.episode import Episode, Examples
 from innerloop.training.compiled import Compiled, compile_outer_gradient
-from innerloop.training.outer_gradient import OuterGradient, WithGradients, added, outer_gradient, scaled, together
+from innerloop.training.outer_gradient import OuterGradient, WithGradients, combined, outer_gradient, scaled, summed
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -124,7 +124,7 @@ class TaskShares:
                     self._compiled[shapes_of(share)] = compile_outer_gradient(self.algorithm, share)
         threads, count = self._threads(len(shares)), len(shares)
         of_threads = [shares[count * thread // threads : count * (thread + 1) // threads] for thread in range(threads)]
-        return together(self._side_by_side(self._sum, of_threads))
+        return combined(self._side_by_side(self._sum, of_threads))
 
     def _sum(self, algorithm: Algorithm[Any], shares: list[Episode]) -> OuterGradient:
         """Of one share after the other: their gradients are not all there at once."""
@@ -132,10 +132,10 @@ class TaskShares:
         gradients: list[Tensor | None] = []
         for share in shares:
             part = self._outer_gradient(algorithm, share)
-            gradients = [added(pair) for pair in zip(gradients, part.gradients, strict=True)] if parts else part.gradients
+            gradients = [summed(pair) for pair in zip(gradients, part.gradients, strict=True)] if parts else part.gradients
             parts.append(part._replace(gradients=[]))
             del part  # or its gradients would be there beside the next share's
-        return together(parts)._replace(gradients=gradients)
+        return combined(parts)._replace(gradients=gradients)
 
     def map(self, function: Callable[[Algorithm[Any], Episode], Result], episodes: Episode) -> list[Result]:
         """function(algorithm, share) of a share of the tasks for each thread, in order."""
