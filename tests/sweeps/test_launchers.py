@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from innerloop.config import InputError, register
+from innerloop.sweeps.gpus import claim_free
 from innerloop.sweeps.launchers import check_launcher, gpus_asked, jobs_at_once, number_of, preset_launchers
 from innerloop.sweeps.slurm import check_slurm
 from tests.command_line import start
@@ -125,6 +126,16 @@ def test_each_process_has_gpus_of_its_own_and_waits_for_them(tmp_path):
     second.communicate(), third.communicate()
     too_many = claiming(4, tmp_path)
     assert "trainer.devices=4 asks for more GPUs than the 3" in too_many.communicate()[1]
+
+
+def test_a_folder_of_somebody_else_is_no_place_to_choose_gpus(tmp_path, monkeypatch):
+    """What stands there could lead anywhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"innerloop-gpus-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    with pytest.raises(InputError, match="where jobs say which GPUs they have, is not yours; delete it, or set TMPDIR"):
+        claim_free(["0"], 1)
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def results_of(directory):
