@@ -1,12 +1,14 @@
 """Trains and evaluates one run, or with -m a sweep of them. `python train.py --help` lists the choices."""
 
+import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from innerloop.config import register
+from innerloop.config import InputError, register
 from innerloop.sweeps.launchers import preset_launchers
+from innerloop.sweeps.overrides import check_arguments
 
 register()
 preset_launchers(Path(__file__).parent / "conf" / "hydra" / "launcher_presets")
@@ -20,4 +22,8 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    try:
+        check_arguments(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"Error: {error}")
     main()

@@ -1,7 +1,8 @@
 """The typed skeleton of a run, and how bad input is refused. Imports neither torch nor lightning: `train.py --help` stays quick."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import MISSING
@@ -89,11 +90,20 @@ class RunConfig:
     output_dir: str | None = None  # set by experiment.run
 
 
+OWN = tuple(field.name for field in fields(RunConfig))  # the names at the top of a configuration
+
+
 def register() -> None:
     """Makes RunConfig the schema that conf/train.yaml starts from."""
     from hydra.core.config_store import ConfigStore  # here, so that what trains knows nothing of Hydra
 
     ConfigStore.instance().store(name="run_config", node=RunConfig)
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """The nearest name there is, as a question; nothing where none is near."""
+    near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.6)
+    return f", did you mean {near[0]}?" if near else ""
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

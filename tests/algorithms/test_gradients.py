@@ -330,3 +330,10 @@ def test_a_pattern_fits_any_name_of_a_tied_weight():
     adapted = {name: MAML(model, CLASSIFICATION, engines.loop, 0.1, 1, False, adapted=name) for name in ("mid.*", "first.*")}
     by_name = {name: set(algorithm.slow_weights()) for name, algorithm in adapted.items()}
     assert by_name == {"mid.*": {"first.weight", "mid.bias"}, "first.*": {"first.weight", "first.bias"}}
+
+
+def test_minibatches_of_more_examples_than_there_are_take_all():
+    model, shape = make_model("mlp")
+    episodes = classification_episodes(2, shape)
+    moved = [Reptile(model, CLASSIFICATION, engines.vmap, 0.1, 3, "sgd", size, None).adapt(episodes.support) for size in (None, 100)]
+    assert all(torch.allclose(moved[0][name], moved[1][name], rtol=1e-12) for name in moved[0])

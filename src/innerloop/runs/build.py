@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import InputError, check_count
+from innerloop.config import OWN, InputError, check_count, suggestion
 from innerloop.engine import forward as engines
 from innerloop.models.any_module import make_ready
 from innerloop.runs.disjoint_episodes import DisjointEpisodes
@@ -48,6 +49,8 @@ def build(node: DictConfig, **arguments: Any) -> Any:
 
     Raises InputError for arguments that the target refuses.
     """
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        raise InputError(f"{node!r} stands where a class is to be built; write {{_target_: NAME, and its arguments}}")
     try:
         return instantiate(node, _partial_=True, _convert_="all")(**arguments)
     except InputError:
@@ -55,11 +58,16 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     except InstantiationException as error:
         raise InputError(f"{node.get('_target_')} cannot be built: {' '.join(str(error).split())}") from error
     except (TypeError, ValueError, MisconfigurationException) as error:
-        raise InputError(f"{node._target_} refuses its arguments: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        if unknown := re.search(r"unexpected keyword argument '(\w+)'", reason):
+            reason += suggestion(unknown[1], inspect.signature(resolve_name(node._target_)).parameters)
+        raise InputError(f"{node._target_} refuses its arguments: {reason}") from error
 
 
 def build_run(cfg: DictConfig) -> Run:
     """Data and learner of a configuration, at their initial weights. Sets the seeds and the number of threads of this process."""
+    if strange := sorted(map(str, set(cfg) - {*OWN})):
+        raise InputError(f"{strange[0]} is no setting{suggestion(strange[0], OWN)}; nothing would read it")
     check_count("seed", cfg.seed, least=0, most=2**32 - 1)
     if cfg.threads is not None:
         check_count("threads", cfg.threads)
