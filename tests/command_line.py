@@ -13,10 +13,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 
 from innerloop import cli
+from innerloop.config import register
 from innerloop.sweeps import callbacks  # noqa: F401  registers what Hydra would forget with the first command
 from innerloop.sweeps.search import LOCKS
 from tests.conftest import ROOT
 
+register()  # before the first command, which would take it with it
 ENVIRONMENT = {**os.environ, "COLUMNS": "200"}
 
 

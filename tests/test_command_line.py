@@ -218,19 +218,45 @@ def test_the_bar_counts_outer_steps_and_tasks(tmp_path):
     assert process.wait() == 0 and re.search(r"Training +━+ 20/20 .*\d tasks/s", text) and "it/s" not in text
 
 
-@pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
-@pytest.mark.parametrize("sweep", [False, True], ids=["run", "sweep"])
-def test_a_signal_is_no_success(sent, code, sweep, tmp_path):
-    """Whoever waits for it (make, Slurm, a container) must not take it for one; the next job of a sweep is not begun."""
-    where = ["-m", f"hydra.sweep.dir={tmp_path}", "seed=0,1"] if sweep else [f"hydra.run.dir={tmp_path}"]
-    long = ["outer_steps=1000000", "val_every=100", "val_episodes=2", "meta_batch_size=2"]
-    command = [sys.executable, "-u", "train.py", *where, *long]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while "outer step 100/" not in (line := process.stdout.readline()):
-        assert line
+LONG = ["outer_steps=1000000", "val_every=100", "val_episodes=2", "meta_batch_size=2"]
+SIGNALS = pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 1)], ids=["TERM", "INT"])
+
+
+def stopped(command, sent, seen):
+    """Starts a command, sends it a signal once a line of its output has `seen`, and returns its exit code, and what it wrote to stderr."""
+    process = subprocess.Popen([sys.executable, "-u", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while seen not in (line := process.stdout.readline()):
+        assert line, process.stderr.read()
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code, stderr
-    assert not list(tmp_path.rglob("results.json")) and len(list(tmp_path.rglob("config.yaml"))) <= 2
-    if sent == signal.SIGTERM:
-        assert "Error: stopped by SIGTERM; the same command goes on from the last checkpoint" in stderr
+    return process.returncode, stderr
+
+
+@SIGNALS
+@pytest.mark.parametrize("kind", ["run", "sweep", "two processes"])
+def test_a_signal_is_no_success_and_says_where_it_goes_on(sent, code, kind, tmp_path):
+    """Whoever waits for it (make, Slurm, a container) must not take it for one; the next job of a sweep is not begun."""
+    where = ["-m", f"hydra.sweep.dir={tmp_path}", "seed=0,1"] if kind == "sweep" else [f"hydra.run.dir={tmp_path}"]
+    more = ["trainer=ddp", "trainer.accelerator=cpu"] if kind == "two processes" else []
+    found, stderr = stopped(["train.py", *where, *LONG, *more], sent, "outer step 200/")
+    assert found == code, stderr
+    assert re.fullmatch(r"Stopped at outer step \d+; the same command goes on from outer step \d+00", stderr.strip().splitlines()[-1])
+    assert "Traceback" not in stderr
+    assert not list(tmp_path.rglob("results.json")) and len(list(tmp_path.rglob("checkpoints"))) == 1
+
+
+@SIGNALS
+def test_an_evaluation_ends_within_seconds_of_a_signal(sent, code, tmp_path):
+    """Of hours of batches that take minutes each."""
+    run(
+        compose_run("task=glyphs", "task.queries=15", "task.shots=1", "threads=1", *[o for o in TINY if o != "threads=1"]), tmp_path / "run"
+    )
+    slow = ["transductive=false", "test_episodes=600", "eval_batch_size=600", "eval_adaptation_steps=50"]
+    command = [sys.executable, "-u", "-m", "innerloop", "eval", str(tmp_path / "run"), *slow]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.communicate(timeout=15)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=15)
+    assert process.returncode == code and "Stopped as the test episodes were scored; give the same command again" in stderr
+    assert "Traceback" not in stderr and not (tmp_path / "run" / "evaluations").exists()

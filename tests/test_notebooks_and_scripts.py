@@ -145,3 +145,8 @@ def test_manual_pages_become_text(tmp_path, monkeypatch):
 def test_survive_kills_and_compares():
     printed = call_script("survive.py", "--kills", "2", "--runs", "maml", cwd=ROOT)
     assert "2 kills in" in printed and "differs" not in printed
+
+
+def test_verdicts_are_counted(tmp_path):
+    printed = call_script("verdicts.py", "--repetitions", "5", cwd=tmp_path)
+    assert len(printed.splitlines()) == 2 + 13 and "| 10 | 0.2 |" in printed

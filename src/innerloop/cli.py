@@ -57,6 +57,9 @@ def main() -> None:
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def evaluate_run(run: Path, overrides: list[str], trust: bool) -> None:

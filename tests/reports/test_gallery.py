@@ -62,7 +62,7 @@ def test_the_gallery_is_kinds_by_algorithms(tmp_path):
     shown = list(table.columns[3].cells)[1]
     assert shown.removesuffix(" †") == f"{results['value']:.4f} ± {results['ci95']:.4f}" and shown.removesuffix(" †") in stdout
     assert sentences and all("nothing is shown to beat the baseline algo=nearestmean" in sentence for sentence in sentences)
-    assert all(f"Warning: {sentence}" in stdout for sentence in sentences)
+    assert all(f"Note: {sentence}" in stdout for sentence in sentences)
     page = report(tmp_path / "sweep", output=tmp_path / "report.html")
     assert (
         page.count("<h2>Differences on ") == page.count("<h3>Adaptation on unseen tasks: ") == 2

@@ -15,7 +15,7 @@ def test_only_batch_norm_leaks(norm, tmp_path):
     title, (support, alone) = leak(tmp_path, ["test_episodes=20", "task.queries=4"])
     assert "beside transductive=True" in title
     assert [support.name, alone.name] == ["transductive=support", "transductive=False"]
-    changed = [one.over_episodes > 0 for one in (support, alone)]
+    changed = [one.networks > 0 for one in (support, alone)]
     assert changed == [norm == "batch"] * 2
 
 

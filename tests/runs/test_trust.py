@@ -32,6 +32,7 @@ def strangers(finished, folder, key, value):
         ("task", {"_target_": "os.system", "command": "touch pwned"}),
         ("task._target_", "innerloop.runs.provenance.subprocess.check_output"),
         ("task._target_", "innerloop.runs.experiment.run"),
+        ("task._target_", "innerloop.runs.frozen_episodes.FrozenEpisodes"),
         ("model._target_", "torch.optim.sgd.torch.load"),
         ("optimizer", {"_target_": "hydra.utils.get_method", "path": "os.system"}),
         ("optimizer", {"_target_": "hydra.utils.get_method", "_args_": ["os.system"]}),

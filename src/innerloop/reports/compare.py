@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
-from scipy import stats
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, differences, without
 from innerloop.reports.table import Job, cell, differing, heading, jobs_below, settings_of
+from innerloop.reports.verdicts import Comparison, Contender, compare_contenders, verdict
 from innerloop.runs.evidence import Evidence, checksum, evidence_path, read_evidence
 from innerloop.runs.folder import Results, read_results
-from innerloop.training.evaluation import half_ci95
 
 ONE_CONTENDER = ("seed", "threads", *NOT_THE_NUMBERS)  # what the runs of one may differ in; threads round differently, no more
+
+COLUMNS = ("run", "seeds", "value", "difference", "95 % CI, these networks", "these algorithms", "p", "verdict")
 
 
 class Scored(NamedTuple):
@@ -24,35 +25,6 @@ class Scored(NamedTuple):
     job: Job
     results: Results
     evidence: Evidence
-
-
-class Contender(NamedTuple):
-    """Runs that differ in their seed alone. scores: (seeds, episodes), of the metric. is_baseline: as its algorithm says."""
-
-    name: str
-    algo: str
-    is_baseline: bool
-    seeds: list[int]
-    scores: np.ndarray
-
-
-class Comparison(NamedTuple):
-    """A contender's scores minus the baseline's, of the seeds that both have if these are two or more.
-
-    over_episodes: half the 95 % interval of the difference over episodes, of scores averaged over seeds: of these trained networks.
-    over_seeds: standard deviation of the seeds' differences, None for one seed. p: that there is no difference, by a t-test that counts
-    both spreads (episodes alone where there is one seed), corrected for the number of contenders (Holm). better: None where it is > 0.05.
-    """
-
-    name: str
-    is_baseline: bool
-    seeds: int
-    value: float
-    difference: float
-    over_episodes: float
-    over_seeds: float | None
-    p: float
-    better: bool | None
 
 
 def compare(paths: list[Path], step: int | None = None) -> tuple[str, list[Comparison]]:
@@ -67,17 +39,12 @@ def compare_scored(runs: list[Scored], step: int | None = None) -> tuple[str, li
     """`compare` of runs that were read already."""
     check_comparable(runs)
     first = runs[0].results
-    baseline, *others = contenders_of(runs, step)
+    reference, *others = contenders_of(runs, step)
     if not others:
         raise InputError("there is nothing to compare with the first run; name two runs, or more")
-    compared = compare_contenders(baseline, others, first["lower_is_better"])
+    compared = compare_contenders(reference, others, first["lower_is_better"])
     where = f"{first['metric']} on {first['task']}, {first['episodes']} test episodes ({first['episodes_checksum']})"
-    return f"{where}, beside {baseline.name}: {baseline.scores.mean():.4f}", compared
-
-
-def compare_contenders(baseline: Contender, others: list[Contender], lower_is_better: bool) -> list[Comparison]:
-    """Each of the others beside one."""
-    return corrected([difference(baseline, other, lower_is_better) for other in others])
+    return f"{where}, beside {reference.name}: {reference.scores.mean():.4f}", compared
 
 
 def scored_below(path: Path) -> list[Scored]:
@@ -170,17 +137,10 @@ def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
     for name, group in by_seed(runs).items():
         first = next(iter(group.values()))
         scores = np.stack([scores_after(run, step) for run in group.values()])
-        contenders.append(Contender(name, first.results["algo"], first.results["baseline"], list(group), scores))
-    return contenders
-
-
-def not_beaten(comparisons: list[Comparison]) -> list[str]:
-    """A sentence for each baseline that what it was compared with is not shown to be better than."""
-    return [
-        f"the baseline {one.name} is not beaten: {one.difference:+.4f} ± {one.over_episodes:.4f}"
-        for one in comparisons
-        if one.is_baseline and one.better is not False and np.isfinite(one.value)
-    ]
+        steps = first.evidence.steps[-1] if step is None else step
+        contenders.append(Contender(name, first.results["algo"], first.results["baseline"], list(group), scores, steps))
+    several = len({one.steps for one in contenders if one.steps}) > 1  # what takes no steps is after none
+    return [one._replace(name=f"{one.name} after {one.steps} steps") if several and one.steps else one for one in contenders]
 
 
 def scores_after(run: Scored, step: int | None) -> np.ndarray:
@@ -193,64 +153,18 @@ def scores_after(run: Scored, step: int | None) -> np.ndarray:
     return scores[:, steps.index(step)]
 
 
-@np.errstate(invalid="ignore")  # of what diverged
-def difference(baseline: Contender, other: Contender, lower_is_better: bool) -> Comparison:
-    """Seeds are paired where both have the same ones (two or more), else all are taken."""
-    ours, theirs, paired = paired_seeds(baseline, other)
-    by_episode = theirs.mean(0) - ours.mean(0)
-    mean, spread = float(by_episode.mean()), float(by_episode.std(ddof=1))
-    squared = [(spread**2 / len(by_episode), len(by_episode) - 1)]  # of standard errors, with degrees of freedom
-    means = [(theirs - ours).mean(1)] if paired else [ours.mean(1), theirs.mean(1)]
-    seeds = [(values.var(ddof=1), len(values)) for values in means if len(values) > 1]
-    squared += [(variance / count, count - 1) for variance, count in seeds]
-    over_seeds = float(sum(variance for variance, _ in seeds) ** 0.5) if seeds else None
-    better = bool((mean < 0) == lower_is_better)
-    interval = half_ci95(spread, len(by_episode))
-    p = p_value(mean, squared)
-    return Comparison(other.name, other.is_baseline, len(theirs), float(theirs.mean()), mean, interval, over_seeds, p, better)
-
-
-def paired_seeds(baseline: Contender, other: Contender) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The scores of both, of the same seeds if that is said."""
-    shared = sorted(set(baseline.seeds) & set(other.seeds))
-    if len(shared) < 2 and baseline.seeds != other.seeds:
-        return baseline.scores, other.scores, False
-    ours, theirs = (one.scores[[one.seeds.index(seed) for seed in shared]] for one in (baseline, other))
-    return ours, theirs, True
-
-
-def p_value(mean: float, squared: list[tuple[float, int]]) -> float:
-    """Two-sided, of Student's t with the fewest degrees of freedom: on the safe side. 1 for what diverged, or is equal throughout."""
-    total = sum(error for error, _ in squared)
-    if not np.isfinite(mean) or not np.isfinite(total) or mean == 0:
-        return 1.0
-    return float(2 * stats.t.sf(abs(mean) / total**0.5, min(freedom for _, freedom in squared))) if total else 0.0
-
-
-def corrected(comparisons: list[Comparison]) -> list[Comparison]:
-    """p-values by Holm's method, and no word on which is better where they do not allow one."""
-    order = sorted(range(len(comparisons)), key=lambda i: comparisons[i].p)
-    largest, found = 0.0, list(comparisons)
-    for rank, index in enumerate(order):
-        one = comparisons[index]
-        largest = max(largest, min(1.0, (len(comparisons) - rank) * one.p))
-        found[index] = one._replace(p=largest, better=one.better if largest < 0.05 else None)
-    return found
-
-
 def in_words(one: Comparison) -> list[str]:
-    """A row of a table: run, seeds, value, difference, interval over episodes, std over seeds, p, verdict."""
-    words = {True: "better", False: "worse", None: "no difference shown"}
-    spread = "" if one.over_seeds is None else f"{one.over_seeds:.4f}"
-    p = f"{one.p:.3f}" if one.p >= 0.001 else "< 0.001"
-    verdict = words[one.better] if np.isfinite(one.difference) else "diverged"
-    return [one.name, str(one.seeds), f"{one.value:.4f}", f"{one.difference:+.4f}", f"± {one.over_episodes:.4f}", spread, p, verdict]
+    """A row of a table: run, seeds, value, difference, its interval for these networks and for these algorithms, p, verdict."""
+    p = one.p_networks if one.p_algorithms is None else one.p_algorithms
+    intervals = ["" if half is None else f"± {half:.4f}" for half in (one.networks, one.algorithms)]
+    numbers = [f"{one.value:.4f}", f"{one.difference:+.4f}", *intervals, f"{p:.3f}" if p >= 0.001 else "< 0.001"]
+    return [one.name, str(one.seeds), *(numbers if np.isfinite(one.difference) else [""] * 5), verdict(one)]
 
 
 def comparison_table(title: str, comparisons: list[Comparison]) -> Table:
     """To be read."""
     table = Table(title=escape(title), title_justify="left")
-    for column in ("run", "seeds", "value", "difference", "95 % CI over episodes", "std over seeds", "p", ""):
+    for column in COLUMNS:
         table.add_column(column, overflow="fold")
     for one in comparisons:
         table.add_row(*map(escape, in_words(one)))

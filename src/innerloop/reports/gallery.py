@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from innerloop.reports.compare import Contender, Scored, compare_contenders, contenders_of, on_the_same
+from innerloop.reports.compare import Scored, contenders_of, on_the_same
 from innerloop.reports.table import measured
+from innerloop.reports.verdicts import Contender, compare_contenders
 from innerloop.training.evaluation import mean_ci95
 
 LEGEND = "mean and 95 % interval over test episodes; †: not shown to beat the best baseline of its row"
@@ -45,7 +46,7 @@ def kind_of(runs: list[Scored]) -> Kind:
     baselines, others = ([one for one in contenders if one.is_baseline is wanted] for wanted in (True, False))
     doubted, unbeaten = set(), None
     if baselines and others:
-        doubted = {one.name for one in compare_contenders(baselines[0], others, lower) if not one.better}
+        doubted = {one.name for one in compare_contenders(baselines[0], others, lower) if not one.answer}
         if len(doubted) == len(others):
             unbeaten = f"nothing is shown to beat the baseline {baselines[0].name}, {reached(baselines[0])}"
     values: dict[str, list[str]] = {}

@@ -15,19 +15,11 @@ from innerloop.config import InputError, register
 from innerloop.files import write_whole
 from innerloop.reports import figures
 from innerloop.reports.charts import adaptation_chart, class_chart, heat_maps, logged, validation_chart
-from innerloop.reports.compare import (
-    Comparison,
-    Scored,
-    by_seed,
-    compare_scored,
-    in_words,
-    not_beaten,
-    on_the_same,
-    scored_below,
-)
+from innerloop.reports.compare import COLUMNS, Scored, by_seed, compare_scored, in_words, on_the_same, scored_below
 from innerloop.reports.gallery import LEGEND, Kind, by_kind, name_of
 from innerloop.reports.inspection import accuracy_by_class, draw_episodes, draw_step_sizes
 from innerloop.reports.table import jobs_below, measured, settings_of, short
+from innerloop.reports.verdicts import Comparison, doubts
 from innerloop.runs.experiment import load_run
 from innerloop.runs.trust import CONF
 
@@ -64,6 +56,7 @@ def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
         "kinds": kinds if len(kinds) > 1 else [],
         "sections": sections,
         "rows": [(one.name, row(name, group)) for one in sections for name, group in one.groups.items()] if len(runs) > 1 else [],
+        "columns": COLUMNS,
         "unfinished": [job for path in paths if path.is_dir() for job in jobs_below(path) if not job.results],
         "heat_maps": heat_maps([run.job for run in runs]),
         "details": [details(run, trust) for run in (of_each_algorithm(runs) if len(sections) == 1 else of_each_kind(sections))],
@@ -85,7 +78,7 @@ def section(runs: list[Scored]) -> Section:
     validation = validation_chart(shown) if len(shown) > 1 else None
     first = [run for run in runs if not run.results["baseline"]][:1]
     title, comparisons = compare_scored(first + runs) if len(groups) > 1 else ("", [])
-    warnings = not_beaten(comparisons) if first else []
+    warnings = doubts(comparisons) if first else []
     name = name_of(runs[0].results)
     return Section(name, groups, adaptation_chart(shown), validation, len(groups) - len(shown), title, comparisons, warnings)
 
@@ -99,8 +92,13 @@ def sentence(found: Section) -> str:
     """What was found, in one sentence."""
     if found.comparisons:
         words = {False: "better than", True: "worse than", None: "not shown to differ from"}
-        told = {words[better]: [one.name for one in found.comparisons if one.better is better] for better in words}
-        return f"{found.title}, which is " + "; ".join(f"{word} {', '.join(names)}" for word, names in told.items() if names) + "."
+        finite = [one for one in found.comparisons if np.isfinite(one.difference)]
+        told = {words[better]: [one.name for one in finite if one.answer is better] for better in words}
+        diverged = [one.name for one in found.comparisons if one not in finite]
+        apart = [f"{word} {', '.join(names)}" for word, names in told.items() if names]
+        parts = [f"which is {'; '.join(apart)}"] if apart else []
+        parts += [f"{', '.join(diverged)} diverged"] if diverged else []
+        return f"{found.title}, {'; '.join(parts)}."
     results = next(iter(next(iter(found.groups.values())).values())).results
     before, last = results["curve"][0], results["curve"][-1]
     after = f", {figures.after(last['step'])} ({' '.join(measured(before))} before)" if last["step"] else ""

@@ -31,6 +31,7 @@ from innerloop.training.data import EpisodicDataModule
 from innerloop.training.learner import MetaLearner
 from innerloop.training.lightning_settings import accumulated, in_lightning_steps, quieten_lightning
 from innerloop.training.shares import Execution
+from innerloop.training.signals import EndBySigterm
 
 OF_TASKS = ("ways", "train_ways", "train_classes", "vocabulary", "as_vectors")  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
@@ -169,7 +170,7 @@ def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Tra
         raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
-    callbacks = [build(node) for name, node in cfg.callbacks.items() if name != "checkpoint"]
+    callbacks = [EndBySigterm(), *(build(node) for name, node in cfg.callbacks.items() if name != "checkpoint")]
     loggers: Any = False
     checkpoints = bool(origin) and "checkpoint" in cfg.callbacks
     if origin:

@@ -1,13 +1,17 @@
 """A run, from its configuration to results.json."""
 
+import contextlib
 import errno
 import logging
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
@@ -22,6 +26,7 @@ from innerloop.runs.trained_split import check_unseen, keep_split
 from innerloop.runs.trust import trusted_config
 from innerloop.training.checkpoint import State, checkpoints_of, continue_logs, latest, read
 from innerloop.training.learner import MetaLearner
+from innerloop.training.signals import TERMINATED
 
 log = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,12 +95,30 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
         rank_zero_only(log.info)(f"going on after outer step {content['global_step']}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
     rank_zero_only(log.info)("weights: " + ", ".join(f"{count:,} {what}" for what, count in run.learner.algorithm.counts().items()))
-    trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
+    with stoppable(lambda: f"at outer step {trainer.global_step}; the same command goes on from {last_saved(run.cfg)}"):
+        trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
     seconds = earlier + time.perf_counter() - started
     if checkpoints := checkpoints_of(trainer):
         load_weights(run.learner, checkpoints.best_weights)
         return Training(trainer.global_step, seconds, checkpoints.best_loss)
     return Training(trainer.global_step, seconds, trainer.callback_metrics["val/loss"].item())
+
+
+@contextlib.contextmanager
+def stoppable(where: Callable[[], str]) -> Iterator[None]:
+    """Says where a signal stopped what is done here. The exit code is 143 after SIGTERM and 1 after Ctrl-C."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt) as end:  # as Lightning hands them on
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            print(f"Stopped {where()}", file=sys.stderr)
+        raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else getattr(end, "code", 1)) from None
+
+
+def last_saved(cfg: DictConfig) -> str:
+    """The checkpoint that a run goes on from."""
+    steps = [int(path.stem.removeprefix("step-")) for path in (Path(cfg.output_dir) / "checkpoints").glob("step-*.ckpt")]
+    return f"outer step {max(steps)}" if steps else "the beginning"
 
 
 def steps_to_train(run: Run) -> int:
@@ -118,7 +141,8 @@ def validation_interval(cfg: DictConfig) -> int:
 def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -> dict[str, Any]:
     """Scores the test episodes and writes the results to `path`."""
     started = time.perf_counter()
-    trainer.test(run.learner, datamodule=run.data, verbose=False)
+    with stoppable(lambda: "as the test episodes were scored; give the same command again"):
+        trainer.test(run.learner, datamodule=run.data, verbose=False)
     seconds = time.perf_counter() - started
     assert run.learner.curve is not None
     ids = episode_ids(run.data.test_episodes, len(run.learner.curve.measures["loss"]))  # fewer than all with trainer=debug

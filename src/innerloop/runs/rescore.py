@@ -35,6 +35,7 @@ def rescore(run: Path, overrides: list[str], trust: bool = False) -> tuple[dict[
 
 def choice(group: str, text: str) -> DictConfig:
     """What `python train.py TEXT` would have in a group. Also at the end of a sweep, where Hydra is at work already."""
+    register()
     at_work = Singleton.get_state()
     GlobalHydra.instance().clear()
     try:

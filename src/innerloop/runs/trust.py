@@ -55,8 +55,6 @@ def unknown_in(node: Any) -> Iterator[str]:
 def is_known(node: dict[Any, Any]) -> bool:
     """Whether the user's own conf/ names what a node calls, or it is a class of ours, or of a library's that does no harm."""
     target = str(node["_target_"])
-    if "_args_" in node:
-        return False
     if target == GET_FUNCTION:
         return str(node.get("path")).startswith("innerloop.engine.forward.")
     if target in named_in_conf():

@@ -29,14 +29,15 @@ OmegaConf.register_new_resolver("run_key", run_key, replace=True)  # on import: 
 
 class PrintComparison(Callback):
     """Ends a sweep over algorithms with the paired differences from `beside`, an algorithm's name as results.json has it, and says which
-    baselines it does not beat."""
+    baselines it is not shown to beat."""
 
     def __init__(self, beside: str) -> None:
         self.beside = beside
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.reports.compare import compare_scored, comparison_table, not_beaten, scored_below  # loads torch
+        from innerloop.reports.compare import compare_scored, comparison_table, scored_below  # loads torch
         from innerloop.reports.table import show
+        from innerloop.reports.verdicts import doubts
 
         try:
             runs = scored_below(Path(config.hydra.sweep.dir))
@@ -48,8 +49,8 @@ class PrintComparison(Callback):
             print(f"Error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         show(comparison_table(title, comparisons))
-        for sentence in not_beaten(comparisons):
-            print(f"Warning: {sentence}")
+        for sentence in doubts(comparisons):
+            print(f"Note: {sentence}")
 
 
 class PrintCrossDomain(Callback):
@@ -88,7 +89,7 @@ class PrintGallery(Callback):
             raise SystemExit(1) from None
         show(table)
         for sentence in sentences:
-            print(f"Warning: {sentence}")
+            print(f"Note: {sentence}")
 
 
 class PrintTable(Callback):

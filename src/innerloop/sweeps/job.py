@@ -3,7 +3,6 @@
 import contextlib
 import math
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, flag_override
 
 from innerloop.config import Diverged, InputError
@@ -52,9 +50,9 @@ def run_job(cfg: DictConfig) -> float | None:
             print(f"pruned: {end}")
             (output_dir / PRUNED_FILE).write_text(f"{end}\n")
         return end.loss
-    except SIGTERMException:  # Lightning's, which would end the process with exit code 0
-        print(f"Error: stopped by SIGTERM; the same command goes on from the last checkpoint in {output_dir}", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGTERM) from None
+    except KeyboardInterrupt:
+        print("Stopped before the training began; give the same command again", file=sys.stderr)
+        raise SystemExit(1) from None
     except Exception as error:
         expected = isinstance(error, InputError) and os.environ.get("HYDRA_FULL_ERROR") != "1"
         if not expected and not sweeping:

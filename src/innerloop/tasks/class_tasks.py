@@ -38,14 +38,8 @@ class ClassTasks(Tasks):
         """The classes of a split, with all their examples."""
 
     def contents(self, split: Split) -> dict[str, np.ndarray]:
-        classes = self.classes(split)
-        turns = classes.quarter_turns or [0] * len(classes.names)
-        rows = zip(classes.names, classes.members, turns, strict=True)
-        return {
-            name: np.rot90(classes.inputs[members[0]], turn, axes=(-2, -1)) if turn else classes.inputs[members[0]]
-            for name, members, turn in rows
-            if len(members)
-        }
+        classes = self.classes(split)  # turned images count as what they are turned from
+        return {name: classes.inputs[members[0]] for name, members in zip(classes.names, classes.members, strict=True) if len(members)}
 
     def distribution(self, split: Split) -> ClassEpisodes:
         counts, augment = (self._train_counts, self.augment) if split == "train" else (self._eval_counts, ())
