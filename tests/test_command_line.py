@@ -137,18 +137,6 @@ def test_a_refusal_is_one_line_on_stderr_with_exit_code_1(tmp_path):
     assert (stdout, stderr.count("\n")) == ("", 1)
 
 
-@pytest.mark.parametrize(
-    ("argument", "sentence"),
-    [
-        ("algo=mmal", "Could not find 'algo/mmal'"),
-        ("algo.inner_lrr=1", "Could not override 'algo.inner_lrr'"),
-        ("seed=zero", "Value 'zero' of type 'str' could not be converted to Integer"),
-    ],
-)
-def test_hydra_refuses_unknown_names_and_wrong_types(argument, sentence):
-    assert sentence in call("train.py", argument, code=1)[1]
-
-
 def test_divergence_names_step_and_rates_and_keeps_the_last_good_checkpoint(tmp_path):
     overrides = [*TINY, "outer_steps=200", "val_every=1", "optimizer=sgd", "optimizer.lr=3"]
     with pytest.raises(InputError) as refused:
@@ -220,6 +208,7 @@ def test_the_bar_counts_outer_steps_and_tasks(tmp_path):
 
 LONG = ["outer_steps=1000000", "val_every=100", "val_episodes=2", "meta_batch_size=2"]
 SIGNALS = pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 1)], ids=["TERM", "INT"])
+PROCESSES = pytest.param("two processes", marks=pytest.mark.slow)
 
 
 def stopped(command, sent, seen):
@@ -233,7 +222,7 @@ def stopped(command, sent, seen):
 
 
 @SIGNALS
-@pytest.mark.parametrize("kind", ["run", "sweep", "two processes"])
+@pytest.mark.parametrize("kind", ["run", "sweep", PROCESSES])
 def test_a_signal_is_no_success_and_says_where_it_goes_on(sent, code, kind, tmp_path):
     """Whoever waits for it (make, Slurm, a container) must not take it for one; the next job of a sweep is not begun."""
     where = ["-m", f"hydra.sweep.dir={tmp_path}", "seed=0,1"] if kind == "sweep" else [f"hydra.run.dir={tmp_path}"]
@@ -255,7 +244,7 @@ def test_an_evaluation_ends_within_seconds_of_a_signal(sent, code, tmp_path):
     command = [sys.executable, "-u", "-m", "innerloop", "eval", str(tmp_path / "run"), *slow]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=15)
+        process.communicate(timeout=10)
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=15)
     assert process.returncode == code and "Stopped as the test episodes were scored; give the same command again" in stderr

@@ -27,7 +27,7 @@ NEEDS = {  # what a choice makes no sense without
     "algo=centroid": ["task=glyphs"],
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
-    "model=torchvision": ["task=glyphs", "model.stem=small"],
+    "model=torchvision": ["task=glyphs"],
     "model=timm": ["task=glyphs", "+model.settings.patch_size=7", "+model.settings.depth=1"],
     **dict.fromkeys(("algo=in_context", "model=transformer"), ["task=grammars", *NARROW]),
     **dict.fromkeys(("task=grammars", "experiment=language_base", "sweep=compare_lora"), NARROW),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -89,6 +90,8 @@ def test_summary_of_a_curve():
     assert summary(curve, "accuracy", True)["worst5"] == pytest.approx(scores[-2:, 2].mean().item())
     diverged = Curve([0], {"mse": torch.tensor([[1.0], [float("inf")]])})
     assert summary(diverged, "mse", True) == {"auc": None, "worst5": None}
+    partly = Curve([0], {"accuracy": torch.tensor([[0.2], [0.4], [math.nan], [0.6]])})
+    assert summary(partly, "accuracy", False)["worst5"] is None  # not the worst of what is left
 
 
 def test_time_to_target_is_that_of_the_mean_curve():

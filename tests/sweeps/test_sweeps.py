@@ -113,6 +113,7 @@ def test_a_job_is_worth_its_validation_loss_and_infinitely_bad_where_it_fails(sw
     assert value("algo.inner_lr=-1") == value("algo.inner_lr=1e30") == math.inf
 
 
+@pytest.mark.slow
 def test_several_devices_job_after_job(tmp_path):
     """Each job starts its own second process, in its own directory, and gives what one process gives."""
     common = [*TINY, "meta_batch_size=4", "test_episodes=7", "trainer=ddp", "trainer.accelerator=cpu"]
