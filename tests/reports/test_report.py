@@ -11,7 +11,9 @@ import pytest
 
 from innerloop.reports import figures
 from innerloop.reports.report import write_report
+from innerloop.reports.table import number
 from innerloop.runs.experiment import run
+from innerloop.sweeps.job import hint_of
 from tests.command_line import call
 from tests.conftest import TINY, compose_run
 
@@ -150,3 +152,40 @@ def test_names_that_are_no_names_are_shown_as_they_are(tmp_path):
     write_report([tmp_path / "run"], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "&lt;b&gt;" in page and "\x07" not in page
+
+
+def test_what_diverged_leaves_the_others_to_be_seen():
+    """The axis is theirs, and the legend says which one left it."""
+    steps = [0, 1, 2]
+    of = {
+        "good": (steps, [4.0, 1.0, 0.5], [0.1] * 3),
+        "exploded": (steps, [4.0, 1e9, 1e16], [1e9] * 3),
+        "nan": (steps, [4.0, np.nan, np.nan], None),
+    }
+    drawn = figures.lines("title", "steps", "mse", of)
+    assert "exploded (diverged)" in drawn and "nan (diverged)" in drawn and "good (diverged)" not in drawn
+    assert "1e16" not in drawn and not re.search(r">1e\d", drawn)
+
+
+def test_numbers_that_exploded_are_short():
+    assert [number(value) for value in (None, 0.12345, -99999.0, 5.7055e26)] == ["", "0.1235", "-99999.0000", "5.7e+26"]
+
+
+@pytest.mark.parametrize(
+    "trained, curve, hint",
+    [
+        (
+            1,
+            [(0, 4.0), (10, None)],
+            "it was trained for 1 inner step and scored after 10, by when it has diverged; lower algo.inner_lr, or set eval_",
+        ),
+        (5, [(0, 4.0), (10, 1e9)], "trained for 5 inner steps and scored after 10, .*eval_adaptation_steps=5"),
+        (10, [(0, 4.0), (10, None)], "it diverges within the adaptation steps; lower algo.inner_lr"),
+        (1, [(0, 4.0), (10, 0.3)], None),
+        (None, [(0, 4.0)], None),
+    ],
+)
+def test_a_run_that_exploded_says_what_to_change(trained, curve, hint):
+    points = [{"step": step, "value": value} for step, value in curve]
+    found = hint_of({"curve": points, "lower_is_better": True, "config": {"algo": {"adaptation_steps": trained}}})
+    assert found is None if hint is None else re.search(hint, found)

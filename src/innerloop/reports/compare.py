@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, differences, without
-from innerloop.reports.table import Job, cell, differing, heading, jobs_below, settings_of
+from innerloop.reports.table import Job, cell, differing, heading, jobs_below, number, settings_of
 from innerloop.reports.verdicts import Comparison, Contender, compare_contenders, verdict
 from innerloop.runs.evidence import Evidence, checksum, evidence_path, read_evidence
 from innerloop.runs.folder import Results, read_results
@@ -156,8 +156,13 @@ def scores_after(run: Scored, step: int | None) -> np.ndarray:
 def in_words(one: Comparison) -> list[str]:
     """A row of a table: run, seeds, value, difference, its interval for these networks and for these algorithms, p, verdict."""
     p = one.p_networks if one.p_algorithms is None else one.p_algorithms
-    intervals = ["" if half is None else f"± {half:.4f}" for half in (one.networks, one.algorithms)]
-    numbers = [f"{one.value:.4f}", f"{one.difference:+.4f}", *intervals, f"{p:.3f}" if p >= 0.001 else "< 0.001"]
+    intervals = ["" if half is None else f"± {number(half)}" for half in (one.networks, one.algorithms)]
+    numbers = [
+        number(one.value),
+        ("+" if one.difference >= 0 else "") + number(one.difference),
+        *intervals,
+        f"{p:.3f}" if p >= 0.001 else "< 0.001",
+    ]
     return [one.name, str(one.seeds), *(numbers if np.isfinite(one.difference) else [""] * 5), verdict(one)]
 
 

@@ -30,19 +30,31 @@ def lines(title: str, x_label: str, y_label: str, of: Mapping[str, Line]) -> str
     with matplotlib.rc_context(STYLE):
         columns = 1 if max(map(len, of)) > 24 else 2
         figure, axes = blank(5.2, 3 + 0.2 * -(-len(of) // columns))
+        most = highest(of)
         for name, (x, y, half) in of.items():
-            mark = "o" if len(x) == 1 else None
-            (line,) = axes.plot(x, y, label=name, marker=mark, markersize=5)
+            mark, label = (
+                "o" if len(x) == 1 else None,
+                name if np.nanmax(y, initial=0) <= most and np.isfinite(y).all() else f"{name} (diverged)",
+            )
+            (line,) = axes.plot(x, y, label=label, marker=mark, markersize=5)
             if half is not None:
                 low, high = np.subtract(y, half), np.add(y, half)
                 if len(x) == 1:
                     axes.errorbar(x, y, yerr=half, color=line.get_color())
                 axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
+        if axes.get_ylim()[1] > 1.5 * most:
+            axes.set_ylim(-0.05 * most, most)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(of) > 1:
             figure.legend(loc="outside lower center", ncols=columns)
         return svg(figure, title)
+
+
+def highest(of: Mapping[str, Line]) -> float:
+    """What a chart shows at most: ten times what any line begins with. One that leaves that behind would make the others flat."""
+    begin = [abs(y[0]) for _, y, _ in of.values() if len(y) and np.isfinite(y[0])]
+    return 10 * max(begin, default=0) or np.inf
 
 
 def fits(title: str, steps: Sequence[int], tasks: Iterable[tuple[Line, Line, Sequence[Sequence[float]]]]) -> str:

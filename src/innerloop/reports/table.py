@@ -133,8 +133,8 @@ def sweep_table(directory: Path, sort: str | None = None) -> Table:
     for column in ("job", *settings, "val/loss", "metric", "value", "95 % CI", "mean ± std over seeds"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        spread = f"{row['mean']:.4f} ± {row['std']:.4f} (n={row['seeds']})" if row["std"] is not None else ""
-        selected = "" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
+        spread = f"{number(row['mean'])} ± {number(row['std'])} (n={row['seeds']})" if row["std"] is not None else ""
+        selected = number(row["val_loss"])
         result = (selected, row["metric"], *measured(row), spread) if row["metric"] else ("", "", "", "", row["remark"])
         cells = (row["job"], *(short(row[column]) for column in settings), *result)
         table.add_row(*map(escape, cells))  # brackets are rich's markup
@@ -164,7 +164,12 @@ def write_csv(directory: Path, path: Path, sort: str | None = None) -> None:
 
 def measured(point: dict[str, Any]) -> tuple[str, str]:
     """Value and interval as text; null is what diverged."""
-    return ("diverged", "") if point["value"] is None else (f"{point['value']:.4f}", f"± {point['ci95']:.4f}")
+    return ("diverged", "") if point["value"] is None else (number(point["value"]), f"± {number(point['ci95'])}")
+
+
+def number(value: float | None) -> str:
+    """Four decimals; of what exploded, its size."""
+    return "" if value is None else f"{value:.4f}" if abs(value) < 1e5 else f"{value:.1e}"
 
 
 def short(value: Any) -> str:

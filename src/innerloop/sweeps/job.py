@@ -93,4 +93,21 @@ def alone() -> Iterator[None]:
 def report(results: Results, output_dir: Path) -> None:
     """What a run ends with on the terminal."""
     show(results_table(results))
+    if hint := hint_of(results):
+        print(f"Note: {hint}")
     print(f"results: {output_dir / 'results.json'}")
+
+
+def hint_of(results: Results) -> str | None:
+    """What to change where the score explodes within the adaptation steps: often they are more than it was trained for."""
+    first, last = results["curve"][0], results["curve"][-1]
+    exploded = last["value"] is None or (results["lower_is_better"] and first["value"] and last["value"] > 10 * first["value"])
+    trained = results["config"]["algo"].get("adaptation_steps")
+    if not exploded or not last["step"]:
+        return None
+    if trained and trained < last["step"]:
+        return (
+            f"it was trained for {trained} inner step{'s' * (trained > 1)} and scored after {last['step']}, by when it has diverged; "
+            f"lower algo.inner_lr, or set eval_adaptation_steps={trained}"
+        )
+    return "it diverges within the adaptation steps; lower algo.inner_lr"

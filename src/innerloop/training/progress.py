@@ -1,5 +1,6 @@
 """What a run says on the terminal while it trains."""
 
+import math
 import sys
 import time
 from datetime import timedelta
@@ -37,6 +38,8 @@ class ProgressBar(RichProgressBar):
         score = f"{metric} {found[metric]:.4f} ± {found[f'{metric}_ci95']:.4f}"
         if found["val/loss"] != found[metric]:
             score = f"val/loss {found['val/loss']:.4f}, {score}"
+        if not math.isfinite(found[metric]) or abs(found[metric]) > 1e5:
+            score = f"{metric} diverged within the adaptation steps"
         left = timedelta(seconds=round(seconds_a_step * (total - steps)))
         return f"outer step {steps}/{total}: {score}; {tasks / seconds_a_step:.0f} tasks/s, {left} left"
 
