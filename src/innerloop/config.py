@@ -106,6 +106,12 @@ def suggestion(name: str, names: Iterable[str]) -> str:
     return f", did you mean {near[0]}?" if near else ""
 
 
+def short_name(target: str) -> str:
+    """What tables call a class, as the command line does: "innerloop.algorithms.nearest_mean.NearestMean" -> "nearest_mean"."""
+    *_, module, name = ["", *target.split(".")]
+    return module if module.replace("_", "") == name.lower() else name.lower()
+
+
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:
     """{"algo": {"inner_lr": 0.1}} -> {"algo.inner_lr": 0.1}."""
     if not isinstance(config, dict):

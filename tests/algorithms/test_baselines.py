@@ -144,5 +144,5 @@ def test_a_comparison_warns_where_meta_learning_does_not_win(tmp_path):
     assert re.search(
         "Note: (it is not decided whether algo=maml beats|algo=maml gains nothing|the baseline algo=joint is better).*algo", stdout
     )
-    assert "the baseline algo=sinusoidoracle" not in stdout
+    assert "the baseline algo=sinusoid_oracle" not in stdout
     assert call(*command)[0].count("holds the results of this run already") == 5

@@ -77,7 +77,7 @@ def test_runs_are_tried_on_other_tasks_at_other_shots(tmp_path):
 def test_a_task_of_the_same_class_is_another_task(tmp_path):
     """spoken and spoken_words are built by one class; text_csv is what it is, whatever its class is called."""
     words, texts = ({"config": {"task": choice("task", f"task={name}")}} for name in ("spoken_words", "text_csv"))
-    assert not is_own("spoken", words | {"task": "spoken"}) and is_own("text_csv", texts | {"task": "textcsv"})
+    assert not is_own("spoken", words | {"task": "spoken"}) and is_own("text_csv", texts | {"task": "text_csv"})
     run(compose_run(*TINY), tmp_path / "sinusoid")
     with pytest.raises(InputError, match="is of a task without classes, sinusoid; leave it out"):
         cross_domain([tmp_path / "sinusoid"], ["glyphs"], [1])

@@ -56,12 +56,12 @@ def test_the_gallery_is_kinds_by_algorithms(tmp_path):
     stdout, stderr = call("train.py", "sweep=gallery", *small, params, f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert stderr == "" and "6 finished, 0 failed" in stdout
     table, sentences = gallery(scored_below(tmp_path / "sweep"))
-    assert [column.header for column in table.columns] == ["", "nearestmean", "maml", "protonet"]
+    assert [column.header for column in table.columns] == ["", "nearest_mean", "maml", "protonet"]
     assert list(table.columns[0].cells) == ["glyphs, 5-way 1-shot, accuracy", "tabular, 2-way 5-shot, accuracy"]
     results = json.loads(next(tmp_path.rglob("protonet-tabular-*/results.json")).read_text())
     shown = list(table.columns[3].cells)[1]
     assert shown.removesuffix(" †") == f"{results['value']:.4f} ± {results['ci95']:.4f}" and shown.removesuffix(" †") in stdout
-    assert sentences and all("nothing is shown to beat the baseline algo=nearestmean" in sentence for sentence in sentences)
+    assert sentences and all("nothing is shown to beat the baseline algo=nearest_mean" in sentence for sentence in sentences)
     assert all(f"Note: {sentence}" in stdout for sentence in sentences)
     page = report(tmp_path / "sweep", output=tmp_path / "report.html")
     assert (

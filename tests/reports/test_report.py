@@ -77,7 +77,7 @@ def test_a_sweep(pages):
 def test_algorithms_beside_the_first_that_is_no_baseline(pages):
     page = pages[0]["algos"]
     assert "beside algo=maml" in page and "algo=joint" in page
-    assert "baseline algo=sinusoidoracle" not in page
+    assert "baseline algo=sinusoid_oracle" not in page
     assert page.count("<h3>Test episodes</h3>") == 3
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from innerloop.config import NOT_THE_NUMBERS, InputError, without
+from innerloop.config import NOT_THE_NUMBERS, InputError, short_name, without
 from innerloop.runs.folder import read_results
 from innerloop.runs.settings import load_config, origin_of
 from tests.conftest import compose_run
@@ -35,3 +35,14 @@ def test_what_decides_no_number_makes_no_other_run(setting):
 def test_what_is_left_out_is_left_out_by_whole_names():
     settings = {"output_dir": 1, "output_dir_of": 2, "logger": {"csv": {"name": 3}}, "trainer": {"log_every_n_steps": 4, "devices": 5}}
     assert without(settings, NOT_THE_NUMBERS) == {"output_dir_of": 2, "trainer.devices": 5}
+
+
+def test_tables_call_a_class_what_the_command_line_does():
+    names = [
+        "innerloop.algorithms.nearest_mean.NearestMean",
+        "innerloop.algorithms.metasgd.MetaSGD",
+        "my_models.LSTM",
+        "torch.optim.Adam",
+        "Mine",
+    ]
+    assert [short_name(name) for name in names] == ["nearest_mean", "metasgd", "lstm", "adam", "mine"]

@@ -137,7 +137,7 @@ def test_a_trained_run_is_scored_on_the_file_again(tmp_path):
     path = write_csv(tmp_path / "table.csv", table(each=20))
     run(compose_run("task=tabular_csv", f"task.path={path}", "task.shots=2", "task.queries=3", *TINY), tmp_path / "run")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["task"] == "tabularcsv" and results["config"]["task"]["path"] == str(path)
+    assert results["task"] == "tabular_csv" and results["config"]["task"]["path"] == str(path)
 
 
 def test_columns_may_have_names_of_their_own(tmp_path):

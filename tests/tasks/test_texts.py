@@ -118,7 +118,7 @@ def test_every_algorithm_takes_texts(algo, path, tmp_path):
     cfg = compose_run("task=text_csv", f"task.path={path}", f"algo={algo}", "task.ways=2", "task.queries=2", "model.layers=1", *TINY)
     cfg.val_every = cfg.outer_steps = 2
     results = run(cfg, tmp_path / "run")
-    assert results["task"] == "textcsv" and 0 <= results["value"] <= 1
+    assert results["task"] == "text_csv" and 0 <= results["value"] <= 1
 
 
 @pytest.mark.parametrize(

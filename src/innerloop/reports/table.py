@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from yaml import YAMLError
 
-from innerloop.config import PLACES, InputError, without
+from innerloop.config import PLACES, InputError, short_name, without
 from innerloop.runs.folder import DIVERGED_FILE, ENDS, ERROR_FILE, PRUNED_FILE, Results, in_use, read_results
 
 
@@ -183,7 +183,7 @@ def heading(key: str) -> str:
 
 def cell(key: str, value: Any) -> Any:
     """A class by its name, all else as it is."""
-    return str(value).rsplit(".", 1)[-1].lower() if is_choice(key) and value is not None else value
+    return short_name(str(value)) if is_choice(key) and value is not None else value
 
 
 def is_choice(key: str) -> bool:

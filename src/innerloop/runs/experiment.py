@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from innerloop.config import InputError, check_choice, check_count, differences
+from innerloop.config import InputError, check_choice, check_count, differences, short_name
 from innerloop.files import write_whole
 from innerloop.runs.build import Run, build_run, build_trainer
 from innerloop.runs.evidence import episode_ids
@@ -26,6 +26,7 @@ from innerloop.runs.trained_split import check_unseen, keep_split
 from innerloop.runs.trust import trusted_config
 from innerloop.training.checkpoint import State, checkpoints_of, continue_logs, latest, read
 from innerloop.training.learner import MetaLearner
+from innerloop.training.lightning_settings import accumulated
 from innerloop.training.signals import TERMINATED
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,9 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
         earlier = content["innerloop"]["seconds"]
         rank_zero_only(log.info)(f"going on after outer step {content['global_step']}, from {path}")
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
+    task, cfg = run.data.tasks.name, run.cfg
+    what = f"{short_name(cfg.algo._target_)} on {task}, {cfg.outer_steps} outer steps of {cfg.meta_batch_size * accumulated(cfg)} tasks"
+    rank_zero_only(log.info)(f"{what}, into {cfg.output_dir}")
     rank_zero_only(log.info)("weights: " + ", ".join(f"{count:,} {what}" for what, count in run.learner.algorithm.counts().items()))
     with stoppable(lambda: f"at outer step {trainer.global_step}; the same command goes on from {last_saved(run.cfg)}"):
         trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from innerloop.config import short_name
 from innerloop.files import write_whole
 from innerloop.runs.evidence import checksum, evidence_path, summary, time_to_target, write_evidence
 from innerloop.runs.provenance import command, commit, hardware, peak_memory_mb, versions
@@ -50,7 +51,7 @@ def write_results(
         "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.support_size),
         "transductive": cfg.transductive is True and sees_other_queries(learner.algorithm),
         "seed": cfg.seed,
-        "algo": type_name(cfg.algo._target_),
+        "algo": short_name(cfg.algo._target_),
         "baseline": learner.algorithm.baseline,
         "task": tasks.name,
         "engine": getattr(learner.algorithm.engine, "__name__", type(learner.algorithm.engine).__name__),
@@ -92,8 +93,3 @@ def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def type_name(target: str) -> str:
-    """ "innerloop.algorithms.maml.MAML" -> "maml"."""
-    return target.rsplit(".", 1)[-1].lower()

@@ -6,6 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from torch import nn
 
+from innerloop.config import short_name
 from innerloop.episode import Episode
 from innerloop.objective import Objective
 from innerloop.tasks.class_episodes import ClassEpisodes
@@ -52,7 +53,7 @@ class Tasks(ABC):
     @property
     def name(self) -> str:
         """What tables call it."""
-        return type(self).__name__.lower()
+        return short_name(f"{type(self).__module__}.{type(self).__name__}")
 
     @property
     def support_size(self) -> dict[str, int]:
