@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from lightning import Trainer
 
 from innerloop.config import InputError
@@ -141,3 +142,16 @@ def test_a_learner_predicts_and_says_how_it_is_loaded(tmp_path):
     torch.testing.assert_close(predictions[:3], expected.detach())
     with pytest.raises(InputError, match="a checkpoint is loaded with its run: innerloop.runs.experiment.load_run"):
         type(built.learner).load_from_checkpoint(tmp_path / "checkpoints" / "best.ckpt")
+
+
+def test_loggers_know_the_settings(tmp_path):
+    """Under the names of the command line; a logger whose package is not there is refused in a sentence."""
+    run(compose_run(*TINY, "algo.inner_lr=0.03"), tmp_path / "run")
+    for logger in ("csv", "tensorboard"):
+        settings = yaml.safe_load((tmp_path / "run" / logger / "hparams.yaml").read_text())
+        assert settings["algo.inner_lr"] == 0.03 and settings["algo._target_"].endswith(".MAML") and settings["outer_steps"] == 2
+    written = b"".join(path.read_bytes() for path in (tmp_path / "run" / "tensorboard").glob("events*"))
+    assert b"_hparams_/session_start_info" in written and b"algo.inner_lr" in written and b"final/mse" in written
+    missing = "+logger.mine={_target_: lightning.pytorch.loggers.CometLogger}"
+    with pytest.raises(InputError, match="CometLogger needs a package that is not installed: "):
+        run(compose_run(*TINY, missing), tmp_path / "missing")

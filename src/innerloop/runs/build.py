@@ -56,6 +56,8 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         return instantiate(node, _partial_=True, _convert_="all")(**arguments)
     except InputError:
         raise
+    except ImportError as error:
+        raise InputError(f"{node._target_} needs a package that is not installed: {' '.join(str(error).split())[:200]}") from error
     except InstantiationException as error:
         raise InputError(f"{node.get('_target_')} cannot be built: {' '.join(str(error).split())}") from error
     except (TypeError, ValueError, MisconfigurationException) as error:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-from innerloop.config import InputError, check_choice, check_count, differences, short_name
+from innerloop.config import InputError, check_choice, check_count, differences, flat, short_name
 from innerloop.files import write_whole
 from innerloop.runs.build import Run, build_run, build_trainer
 from innerloop.runs.evidence import episode_ids
@@ -90,6 +91,8 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     if steps_to_train(run) == 0:
         return Training(0, 0.0, trainer.validate(run.learner, run.data.val_dataloader(), verbose=False)[0]["val/loss"])
     continue_logs(trainer, state[1] if state else None)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(hyperparameters(run.cfg))
     if state:
         path, content = state
         earlier = content["innerloop"]["seconds"]
@@ -150,7 +153,18 @@ def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -
     seconds = time.perf_counter() - started
     assert run.learner.curve is not None
     ids = episode_ids(run.data.test_episodes, len(run.learner.curve.measures["loss"]))  # fewer than all with trainer=debug
-    return write_results(path, with_output_dir(run.cfg, None), run.data.tasks, ids, run.learner, training, seconds)
+    results = write_results(path, with_output_dir(run.cfg, None), run.data.tasks, ids, run.learner, training, seconds)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and results["value"] is not None:  # which lists settings beside scores, or not at all
+            logger.log_hyperparams(hyperparameters(run.cfg), {f"final/{results['metric']}": results["value"]})
+            logger.finalize("success")
+    return results
+
+
+def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """The settings under the names of the command line, for loggers."""
+    settings: Any = OmegaConf.to_container(with_output_dir(cfg, None), resolve=True)
+    return {key: str(value) if isinstance(value, list) else value for key, value in flat(settings).items()}
 
 
 def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> None:
