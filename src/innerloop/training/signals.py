@@ -23,7 +23,7 @@ class EndBySigterm(Callback):
 
     def _listen(self, trainer: Any) -> None:
         launcher = trainer.strategy.launcher
-        if not self.free or isinstance(trainer.strategy.cluster_environment if launcher else None, SLURMEnvironment):
+        if not self.free or SLURMEnvironment.detect():
             return
 
         def end(*_: Any) -> None:
