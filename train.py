@@ -7,6 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from innerloop.config import InputError, register
+from innerloop.console import announced
 from innerloop.sweeps.launchers import preset_launchers
 from innerloop.sweeps.overrides import check_arguments
 
@@ -16,7 +17,8 @@ preset_launchers(Path(__file__).parent / "conf" / "hydra" / "launcher_presets")
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    from innerloop.sweeps.job import run_job  # torch and lightning load here, so that --help and a sweep's parent stay light
+    with announced("loading PyTorch and Lightning"):
+        from innerloop.sweeps.job import run_job  # here, so that --help and a sweep's parent stay light
 
     return run_job(cfg)
 

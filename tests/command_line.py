@@ -14,6 +14,7 @@ from hydra.core.singleton import Singleton
 
 from innerloop import cli
 from innerloop.config import register
+from innerloop.console import said
 from innerloop.sweeps import callbacks  # noqa: F401  registers what Hydra would forget with the first command
 from innerloop.sweeps.search import LOCKS
 from tests.conftest import ROOT
@@ -60,6 +61,9 @@ def as_a_new_process(argv):
             LOCKS.pop().release()
         root.handlers[:], sys.path[:] = handlers, path
         root.setLevel(level)
+        for handler in said.handlers[:]:  # the console.log of the last job
+            said.removeHandler(handler)
+            handler.close()
         for logger in logging.Logger.manager.loggerDict.values():
             if isinstance(logger, logging.Logger):
                 logger.disabled = False

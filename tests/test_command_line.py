@@ -47,6 +47,42 @@ def test_run_prints_a_table_and_writes_results(finished):
     assert list((directory / "tensorboard").glob("events*"))
 
 
+def test_a_job_keeps_what_it_said(finished):
+    """With the time, and the table; the last line is the command that goes on from here."""
+    directory, stdout, _ = finished
+    kept = (directory / "console.log").read_text()
+    for line in [line for line in stdout.splitlines() if not line.startswith("loading")]:
+        assert line.rstrip() in kept
+    assert stdout.splitlines()[-1] == f"next: innerloop report {directory}"
+    assert re.search(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] outer step 2/2", kept, re.M)
+
+
+def test_what_is_not_there_is_said_before_torch_is_loaded():
+    for verb in ("eval", "report", "leak", "compare", "table"):
+        _, stderr = call("-m", "innerloop", verb, "nowhere", code=1)
+        assert stderr == "Error: nowhere is not there; name the folder of a run\n"
+    probe = "import sys; sys.argv = ['innerloop', 'eval', 'nowhere']\nfrom innerloop import cli\ntry: cli.main()\n"
+    probe += "except SystemExit: print('LOADED', [m for m in ('torch', 'lightning', 'numpy') if m in sys.modules])"
+    assert "LOADED []" in start("-c", probe)[0]
+
+
+def test_a_pass_for_each_query_tells_its_price_and_scores_the_last_step_alone(tmp_path):
+    """Or those that are asked for, at the same numbers."""
+    call("train.py", *TINY, "task=glyphs", "task.queries=2", "model.filters=4", f"hydra.run.dir={tmp_path}")
+    stdout, _ = call("-m", "innerloop", "eval", str(tmp_path), "transductive=false")
+    assert re.search(
+        r"transductive=false answers each of 4 x 10 queries in a forward pass of its own, after 2 adaptation steps: about 0:", stdout
+    )
+    call("-m", "innerloop", "eval", str(tmp_path), "transductive=false", "scored_steps=[0,1]")
+    last, asked = (
+        json.loads(path.read_text()) for path in sorted((tmp_path / "evaluations").glob("*.json"), key=lambda path: len(path.name))
+    )
+    assert [point["step"] for point in last["curve"]] == [2] and last["auc"] is None
+    assert [point["step"] for point in asked["curve"]] == [0, 1, 2] and asked["value"] == last["value"]
+    _, stderr = call("-m", "innerloop", "eval", str(tmp_path), "scored_steps=[3]", code=1)
+    assert stderr == "Error: scored_steps must be a list of numbers from 0 to eval_adaptation_steps=2, got [3]\n"
+
+
 def test_help_lists_groups_and_choices_without_torch():
     stdout, _ = call("train.py", "--help")
     for line in (
@@ -132,7 +168,8 @@ def test_bad_values_are_refused_in_one_sentence(overrides, sentence, tmp_path):
 
 def test_a_refusal_is_one_line_on_stderr_with_exit_code_1(tmp_path):
     stdout, stderr = start("train.py", *TINY, "algo.inner_lr=-0.1", f"hydra.run.dir={tmp_path}", code=1)
-    assert (stdout, stderr) == ("", "Error: algo.inner_lr must be a number > 0, got -0.1\n")
+    assert stderr == "Error: algo.inner_lr must be a number > 0, got -0.1\n"
+    assert stdout in ("", "loading PyTorch and Lightning ...\n")
     stdout, stderr = start("-m", "innerloop", "table", str(tmp_path), code=1)
     assert (stdout, stderr.count("\n")) == ("", 1)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from innerloop.config import InputError
+from innerloop.console import announced
 
 
 def main() -> None:
@@ -40,6 +41,10 @@ def main() -> None:
         verb.add_argument("--trust", action="store_true", help="build also classes that neither innerloop nor your conf/ names")
     arguments = parser.parse_args()
     try:
+        check_there(arguments)
+        if arguments.verb != "table":
+            with announced("loading PyTorch and Lightning"):
+                import innerloop.runs.build  # noqa: F401
         if arguments.verb == "eval":
             evaluate_run(arguments.run, arguments.overrides, arguments.trust)
         elif arguments.verb == "episodes":
@@ -60,6 +65,15 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped; nothing was written", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def check_there(arguments: argparse.Namespace) -> None:
+    """Before torch is loaded, which takes seconds: whether what is named is there, and can be of use."""
+    for path in getattr(arguments, "runs", [getattr(arguments, "run", getattr(arguments, "directory", None))]):
+        if path and not path.exists():
+            raise InputError(f"{path} is not there; name the folder of a run")
+    if arguments.verb == "episodes" and arguments.file.suffix != ".npz":
+        raise InputError(f"episodes are written into an .npz file, got {arguments.file}; name it {arguments.file.with_suffix('.npz')}")
 
 
 def evaluate_run(run: Path, overrides: list[str], trust: bool) -> None:

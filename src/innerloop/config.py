@@ -70,6 +70,9 @@ class RunConfig:
     outer_steps: int = 5000  # updates of the outer loop
     meta_batch_size: int = 25  # episodes in one outer step, over all devices
     eval_adaptation_steps: int = 10  # K: the metric is reported after 0..K inner steps
+    # inner steps after which test episodes are scored, besides the last, as [0,1,5]; null: 0 to 10 and every tenth, or, where each query
+    # takes a forward pass of its own (transductive=false), the last alone
+    scored_steps: Any = None
     eval_batch_size: int = 25  # episodes evaluated at once; changes speed and memory, not results
     val_episodes: int = 100
     test_episodes: int = 600

@@ -1,12 +1,15 @@
 """Where a run writes. Imports no torch: train.py's parent process uses it too."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 from uuid import uuid4
 
 from innerloop.config import InputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_writable(path: Path) -> None:
@@ -20,9 +23,10 @@ def check_writable(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file whole or not at all, and waits until it is on the disk. Raises InputError when it cannot."""
+    """Writes a file whole or not at all, in a folder that it makes, and waits until it is on the disk. Raises InputError when it cannot."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")  # processes of two machines may have one number
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             file.write(content)
             file.flush()
@@ -32,7 +36,8 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}; nothing that was there is lost, so make room and start again") from error
+        remedy = "make room and start again" if error.errno in DISK_FULL else "name another place"
+        raise InputError(f"cannot write {path}: {error.strerror}; nothing that was there is lost, so {remedy}") from error
 
 
 def sync_folder(folder: Path) -> None:

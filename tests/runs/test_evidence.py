@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error,
 from innerloop.config import InputError
 from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.runs.build import build_run
-from innerloop.runs.evidence import episode_ids, read_evidence, summary, time_to_target
+from innerloop.runs.evidence import ids_and_targets, read_evidence, summary, time_to_target
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.data import EpisodeDataset
@@ -61,7 +61,7 @@ def test_measures_are_those_of_torchmetrics_for_each_episode():
 def test_ids_name_what_is_in_an_episode():
     def ids(*overrides, key=(2, 0), count=5):
         tasks = build_run(compose_run(*overrides)).data.tasks
-        return episode_ids(EpisodeDataset(tasks.distribution("test"), count, key), count, at_once=2)
+        return ids_and_targets(EpisodeDataset(tasks.distribution("test"), count, key), count, at_once=2)[0]
 
     first = ids()
     assert len(set(first)) == 5 and first[:3] == ids(count=3)
@@ -82,12 +82,13 @@ def test_every_algorithm_and_seed_is_scored_on_the_same_episodes(glyphs, tmp_pat
 
 def test_summary_of_a_curve():
     scores = torch.arange(40.0).unsqueeze(1) / 40 + torch.tensor([0.0, 1.0, 1.5])
-    curve = Curve([0, 1, 3], {"accuracy": scores})
+    curve = Curve([0, 1, 2], {"accuracy": scores})
     mean = scores.mean(0)
     assert summary(curve, "accuracy", False) == pytest.approx({
-        "auc": ((mean[0] + mean[1]) / 2 + (mean[1] + mean[2])).item() / 3, "worst5": scores[:2, 2].mean().item(),
+        "auc": (mean[0] / 2 + mean[1] + mean[2] / 2).item() / 2, "worst5": scores[:2, 2].mean().item(),
     })  # fmt: skip
     assert summary(curve, "accuracy", True)["worst5"] == pytest.approx(scores[-2:, 2].mean().item())
+    assert summary(Curve([0, 1, 3], curve.measures), "accuracy", False)["auc"] is None  # three points are no curve over three steps
     diverged = Curve([0], {"mse": torch.tensor([[1.0], [float("inf")]])})
     assert summary(diverged, "mse", True) == {"auc": None, "worst5": None}
     partly = Curve([0], {"accuracy": torch.tensor([[0.2], [0.4], [math.nan], [0.6]])})
@@ -140,7 +141,7 @@ def test_selection_by_the_adaptation_curve(tmp_path):
     by_curve = run(compose_run(*TINY, "select_by=curve"), tmp_path / "curve")
     by_last = run(compose_run(*TINY), tmp_path / "last")
     built = load_run(tmp_path / "curve")
-    curve = adaptation_curve(built.learner.algorithm, built.data.val_episodes.meta_batch(range(2)), 2, True)
+    curve = adaptation_curve(built.learner.algorithm, built.data.val_episodes.meta_batch(range(2)), [0, 1, 2], True)
     losses = curve.measures["loss"].mean(0).tolist()
     assert by_curve["val_loss"] == pytest.approx((losses[0] / 2 + losses[1] + losses[2] / 2) / 2, rel=1e-5)
     assert by_last["val_loss"] == pytest.approx(losses[2], rel=1e-5)

@@ -17,9 +17,9 @@ from innerloop.config import InputError
 from innerloop.runs.build import build
 from innerloop.runs.experiment import run
 from innerloop.runs.rescore import rescore
+from innerloop.tasks import prepared
 from innerloop.tasks.class_split import read_split
 from innerloop.tasks.images import images as images_module
-from innerloop.tasks.images import prepared
 from innerloop.tasks.images.images import Images
 from tests.conftest import DATA, TINY, compose_run
 from tests.tiny_data import image_files, picture, write_csv, write_tree, write_zip

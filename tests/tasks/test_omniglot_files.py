@@ -153,7 +153,7 @@ def test_damaged_prepared_file_is_prepared_again(root: Path, damage: Callable[[P
     damage(root / FILE)
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(load_characters(root).images, good.images)
-    assert [record.name for record in caplog.records] == ["innerloop.tasks.images.prepared"]
+    assert [record.name for record in caplog.records] == ["innerloop.tasks.prepared"]
     assert (root / FILE).read_bytes() == intact
 
 

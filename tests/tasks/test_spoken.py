@@ -9,6 +9,7 @@ from scipy.io import wavfile
 
 from innerloop.config import InputError
 from innerloop.runs.experiment import run
+from innerloop.tasks.sounds import spoken
 from innerloop.tasks.sounds.spoken import Spoken, log_mel, mel_filters, read_wav
 from tests.conftest import DATA, TINY, compose_run
 from tests.tiny_data import wav, wav_files, write_csv, write_tree, write_zip
@@ -97,6 +98,17 @@ def no_numbers() -> bytes:
     file = BytesIO()
     wavfile.write(file, 8000, np.full(100, np.nan, np.float32))
     return file.getvalue()
+
+
+def test_recordings_are_decoded_once(root, monkeypatch):
+    """And again where a file changed, or another length is asked for."""
+    first, read = tasks_of(root), []
+    monkeypatch.setattr(spoken, "read_wav", lambda *arguments: read.append(arguments) or read_wav(*arguments))
+    assert np.array_equal(tasks_of(root).inputs, first.inputs) and not read
+    assert tasks_of(root, seconds=0.3).inputs.shape != first.inputs.shape and read
+    read.clear()
+    (root / "word0_ann_0.wav").write_bytes(wav(900, 0))
+    assert not np.array_equal(tasks_of(root).inputs, first.inputs) and read
 
 
 @pytest.mark.parametrize(

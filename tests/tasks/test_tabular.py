@@ -124,7 +124,7 @@ def test_bad_tables(change, message, tmp_path):
 
 
 def test_other_bad_input(tmp_path):
-    with pytest.raises(InputError, match="task.path=None is not there; name a CSV file"):
+    with pytest.raises(InputError, match="no data of its own; set task.path to a CSV file"):
         TabularCsv(None, None, None, 0, **COUNTS)
     (tmp_path / "latin.csv").write_bytes("task,class,größe\na,b,1\n".encode("latin-1"))
     with pytest.raises(InputError, match="latin.csv cannot be read as a CSV file in UTF-8"):

@@ -140,7 +140,7 @@ def test_bad_files(rows, message, tmp_path):
 
 
 def test_other_bad_input(path, tmp_path):
-    with pytest.raises(InputError, match="task.path=None is not there; name a CSV file"):
+    with pytest.raises(InputError, match="no data of its own; set task.path to a CSV file"):
         TextCsv(None, None, None, 0, None, 300, 12, **COUNTS)
     (tmp_path / "latin.csv").write_bytes("text,class\ngrün,a\n".encode("latin-1"))
     with pytest.raises(InputError, match="latin.csv cannot be read as a CSV file in UTF-8"):

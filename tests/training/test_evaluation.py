@@ -54,7 +54,7 @@ def maml():
 
 def test_curve_is_what_adapting_that_many_steps_gives(maml):
     algorithm, episodes = maml
-    curve = adaptation_curve(algorithm, episodes, steps=3, transductive=True)
+    curve = adaptation_curve(algorithm, episodes, reported_steps(3), transductive=True)
     assert curve.steps == [0, 1, 2, 3]
     for index, steps in enumerate(curve.steps):
         algorithm.adaptation_steps = steps
@@ -111,11 +111,28 @@ def test_each_query_is_normalised_with_the_support_set(maml, engine):
 
 def test_the_support_loss_is_that_of_the_support_set(maml):
     algorithm, episodes = maml
-    curve = adaptation_curve(algorithm, episodes, 2, True, evidence=True)
+    curve = adaptation_curve(algorithm, episodes, [0, 1, 2], True, evidence=True)
     for step, adapted in enumerate(algorithm.trajectory(episodes.support, 2)):
         predictions = algorithm.predict(adapted, episodes.support.x)
         expected = [nn.functional.cross_entropy(p, y) for p, y in zip(predictions, episodes.support.y, strict=True)]
         torch.testing.assert_close(curve.measures["support_loss"][:, step], torch.stack(expected).detach())
+
+
+def test_the_answers_are_those_of_the_first_and_the_last_step(maml):
+    algorithm, episodes = maml
+    curve = adaptation_curve(algorithm, episodes, [0, 2], True, evidence=True)
+    with torch.no_grad():
+        before, _, after = (algorithm.predict(adapted, episodes.query.x) for adapted in algorithm.trajectory(episodes.support, 2))
+    assert curve.steps == [0, 2]
+    assert torch.equal(curve.answers[..., 0], before.argmax(-1).float()) and torch.equal(curve.answers[..., 1], after.argmax(-1).float())
+    torch.testing.assert_close(curve.answers[..., 2], after.softmax(-1).amax(-1))
+    assert adaptation_curve(algorithm, episodes, [2], True).answers is None
+
+
+def test_what_takes_no_steps_is_scored_whatever_was_asked_for(maml):
+    algorithm, episodes = maml
+    algorithm = ProtoNet(algorithm.model, CLASSIFICATION, engines.vmap, ways=3, train_ways=3)
+    assert adaptation_curve(algorithm, episodes, [5], True).steps == [0]
 
 
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])

@@ -25,7 +25,7 @@ from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks.images.glyphs import Glyphs
 from innerloop.training.data import EpisodeDataset
-from innerloop.training.evaluation import adaptation_curve
+from innerloop.training.evaluation import adaptation_curve, reported_steps
 from innerloop.training.shares import Execution, TaskShares
 from tests.algorithms.test_gradients import CASES, build
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
@@ -318,7 +318,7 @@ def test_evaluation_does_not_grow():
 
     counts = []
     for start in range(0, 2000, 100):
-        curve = adaptation_curve(algorithm, episodes.meta_batch(range(start, start + 100)), steps=3, transductive=True)
+        curve = adaptation_curve(algorithm, episodes.meta_batch(range(start, start + 100)), reported_steps(3), transductive=True)
         assert not curve.measures["loss"].requires_grad
         del curve
         counts.append(alive())

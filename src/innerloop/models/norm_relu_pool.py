@@ -14,18 +14,39 @@ The gradient G of a window's z goes to the pixel that won it, if any was above 0
 and `twice_backward` is the derivative of those three lines, the winners held fixed.
 """
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
+from numba.core import event
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+log = logging.getLogger(__name__)
 NONE_WON = 255  # all of a window below 0
 # Sums may be taken in any order, so that they vectorise; not "fast": a NaN must stay one.
 OPTIONS: Any = {"nogil": True, "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy"}
+
+
+class Announce(event.Listener):
+    """Says once that numba compiles, and does not load what it compiled before."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_start(self, event: Any) -> None:
+        if not self.said:
+            log.info("compiling batch norm for this CPU, once: some seconds")
+        self.said = True
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", Announce())
 
 
 def compiled(function: Any) -> Any:

@@ -63,7 +63,6 @@ def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
     }
     environment = Environment(loader=PackageLoader("innerloop.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(measured=lambda point: " ".join(measured(point)), short=short, in_words=in_words)
-    output.parent.mkdir(parents=True, exist_ok=True)
     text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", environment.get_template("report.html").render(page))  # in names of classes
     write_whole(output, text.encode())
 

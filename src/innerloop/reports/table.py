@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import statistics
 from collections import defaultdict
 from pathlib import Path
@@ -23,6 +24,13 @@ def show(table: Table) -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=200)
     console.print(table)
+
+
+def as_text(table: Table) -> str:
+    """For a file."""
+    console = Console(width=200, color_system=None, file=io.StringIO())
+    console.print(table)
+    return f"\n{console.file.getvalue().rstrip()}"  # type: ignore[attr-defined]
 
 
 def results_table(results: Results) -> Table:

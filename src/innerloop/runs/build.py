@@ -97,7 +97,7 @@ def build_run(cfg: DictConfig) -> Run:
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
-        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by,
+        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by, cfg.scored_steps,
     )  # fmt: skip
     return Run(cfg, data, learner)
 

@@ -16,7 +16,7 @@ from innerloop.episode import Episode
 from innerloop.files import write_whole
 from innerloop.objective import Objective
 from innerloop.training.data import Episodes
-from innerloop.training.evaluation import Curve, area_under
+from innerloop.training.evaluation import Curve, area_under, reported_steps
 
 KEYS = ("episode", "id", "step")
 
@@ -34,10 +34,14 @@ def evidence_path(results: Path) -> Path:
     return results.with_name("evidence.csv") if results.name == "results.json" else results.with_suffix(".csv")
 
 
-def episode_ids(episodes: Episodes, count: int, at_once: int = 100) -> list[str]:
-    """Of the first `count` episodes of a split."""
-    batches = (episodes.meta_batch(range(start, min(start + at_once, count))) for start in range(0, count, at_once))
-    return [name for batch in batches for name in names_of(batch)]
+def ids_and_targets(episodes: Episodes, count: int, at_once: int = 100) -> tuple[list[str], torch.Tensor]:
+    """Of the first `count` episodes of a split: their names, and the targets of their query sets."""
+    names, targets = [], []
+    for start in range(0, count, at_once):
+        batch = episodes.meta_batch(range(start, min(start + at_once, count)))
+        names += names_of(batch)
+        targets.append(batch.query.y)
+    return names, torch.cat(targets)
 
 
 def names_of(meta_batch: Episode) -> list[str]:
@@ -56,7 +60,6 @@ def checksum(ids: list[str]) -> str:
 @rank_zero_only
 def write_evidence(path: Path, curve: Curve, ids: list[str]) -> None:
     """A row for each episode and number of adaptation steps, with all digits; "nan" and "inf" are what diverged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*KEYS, *curve.measures])
@@ -98,7 +101,8 @@ def time_to_target(curve: Curve, objective: Objective, target: float, support: d
 def summary(curve: Curve, metric: str, lower_is_better: bool) -> dict[str, Any]:
     """auc: the metric averaged over the adaptation curve (the area under it, divided by its steps).
     worst5: its mean over the worst twentieth of the episodes, after the last step."""
-    scores, area = curve.measures[metric], area_under(curve, metric)
+    scores = curve.measures[metric]
+    area = area_under(curve, metric) if {*reported_steps(curve.steps[-1])} <= {*curve.steps} else math.nan  # not of a few of its points
     worst = scores[:, -1].sort(descending=lower_is_better).values[: max(1, len(scores) // 20)].mean().item()
     worst = math.nan if scores[:, -1].isnan().any() else worst  # sorting would take what diverged for the best
     return {"auc": area if math.isfinite(area) else None, "worst5": worst if math.isfinite(worst) else None}

@@ -1,9 +1,7 @@
 """A run, from its configuration to results.json."""
 
 import contextlib
-import errno
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from innerloop.config import InputError, check_choice, check_count, differences, flat, short_name
-from innerloop.files import write_whole
+from innerloop.console import say
+from innerloop.files import DISK_FULL, write_whole
+from innerloop.runs.answers import answers_of, answers_path, write_answers
 from innerloop.runs.build import Run, build_run, build_trainer
-from innerloop.runs.evidence import episode_ids
+from innerloop.runs.evidence import evidence_path, ids_and_targets
 from innerloop.runs.folder import ENDS, claimed, read_results
 from innerloop.runs.results import Training, write_results
 from innerloop.runs.settings import check_same_run, origin_of, with_output_dir
@@ -31,7 +31,6 @@ from innerloop.training.lightning_settings import accumulated
 from innerloop.training.signals import TERMINATED
 
 log = logging.getLogger(__name__)
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(cfg: DictConfig, output_dir: str | Path) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def stoppable(where: Callable[[], str]) -> Iterator[None]:
         yield
     except (SystemExit, KeyboardInterrupt) as end:  # as Lightning hands them on
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            print(f"Stopped {where()}", file=sys.stderr)
+            say(f"Stopped {where()}", error=True)
         raise SystemExit(TERMINATED if isinstance(end, SIGTERMException) else getattr(end, "code", 1)) from None
 
 
@@ -152,7 +151,10 @@ def test(run: Run, trainer: lightning.Trainer, path: Path, training: Training) -
         trainer.test(run.learner, datamodule=run.data, verbose=False)
     seconds = time.perf_counter() - started
     assert run.learner.curve is not None
-    ids = episode_ids(run.data.test_episodes, len(run.learner.curve.measures["loss"]))  # fewer than all with trainer=debug
+    count = len(run.learner.curve.measures["loss"])  # fewer than all with trainer=debug
+    ids, targets = ids_and_targets(run.data.test_episodes, count)
+    if answers := answers_of(run.learner.curve, run.data.test_episodes, targets):
+        write_answers(answers_path(evidence_path(path)), answers)
     results = write_results(path, with_output_dir(run.cfg, None), run.data.tasks, ids, run.learner, training, seconds)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and results["value"] is not None:  # which lists settings beside scores, or not at all

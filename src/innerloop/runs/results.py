@@ -91,5 +91,4 @@ def finite(number: float) -> float | None:
 @rank_zero_only
 def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

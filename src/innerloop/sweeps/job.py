@@ -16,7 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, flag_override
 
 from innerloop.config import Diverged, InputError
-from innerloop.reports.table import results_table, show
+from innerloop.console import said, say
+from innerloop.reports.table import as_text, results_table, show
 from innerloop.runs.build import build_run
 from innerloop.runs.estimate import cost_table, estimate
 from innerloop.runs.experiment import run
@@ -47,11 +48,11 @@ def run_job(cfg: DictConfig) -> float | None:
             results = run(cfg, output_dir)
     except Pruned as end:
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-            print(f"pruned: {end}")
+            say(f"pruned: {end}")
             (output_dir / PRUNED_FILE).write_text(f"{end}\n")
         return end.loss
     except KeyboardInterrupt:
-        print("Stopped before the training began; give the same command again", file=sys.stderr)
+        say("Stopped before the training began; give the same command again", error=True)
         raise SystemExit(1) from None
     except Exception as error:
         expected = isinstance(error, InputError) and os.environ.get("HYDRA_FULL_ERROR") != "1"
@@ -59,7 +60,7 @@ def run_job(cfg: DictConfig) -> float | None:
             raise
         if not expected:
             traceback.print_exc()
-        print(f"Error: {error}", file=sys.stderr)
+        say(f"Error: {error}", error=True)
         if not sweeping:
             raise SystemExit(1) from None
         if isinstance(error, InUse):  # that job is well
@@ -92,10 +93,13 @@ def alone() -> Iterator[None]:
 @rank_zero_only
 def report(results: Results, output_dir: Path) -> None:
     """What a run ends with on the terminal."""
-    show(results_table(results))
+    table = results_table(results)
+    show(table)
+    said.info(as_text(table))
     if hint := hint_of(results):
-        print(f"Note: {hint}")
-    print(f"results: {output_dir / 'results.json'}")
+        say(f"Note: {hint}")
+    say(f"results: {output_dir / 'results.json'}")
+    say(f"next: innerloop report {output_dir}")
 
 
 def hint_of(results: Results) -> str | None:

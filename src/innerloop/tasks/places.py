@@ -8,6 +8,16 @@ from pathlib import Path
 from innerloop.config import InputError
 
 
+def place_of(value: str | None, kinds: str, key: str = "task.root") -> Path:
+    """Where the data are. kinds: what they may be. Raises InputError where there is nothing, or the setting `key` names none."""
+    if not value:
+        raise InputError(f"this task has no data of its own; set {key} to {kinds}")
+    path = Path(value).expanduser()
+    if not path.exists():
+        raise InputError(f"{key}={value} is not there; it must be {kinds}")
+    return path
+
+
 def writable(folder: Path) -> bool:
     """Whether files can be put into `folder`, which is made if it is missing."""
     try:

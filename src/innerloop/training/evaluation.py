@@ -13,17 +13,19 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.episode import Episode
-from innerloop.objective import Objective
+from innerloop.objective import CLASSIFICATION, Objective
 
 Item = TypeVar("Item")
 Transductive = bool | str  # True, False, "support"
 
 
 class Curve(NamedTuple):
-    """steps: the inner steps reported. measures: by name, (tasks, len(steps)), of each task after that many steps."""
+    """steps: the inner steps reported. measures: by name, (tasks, len(steps)), of each task after that many steps.
+    answers: of a classifier, (tasks, queries, 3): the class it gives each query at the first of the steps, at the last, and how sure."""
 
     steps: list[int]
     measures: dict[str, Tensor]
+    answers: Tensor | None = None
 
 
 def reported_steps(steps: int) -> list[int]:
@@ -32,26 +34,39 @@ def reported_steps(steps: int) -> list[int]:
 
 
 @torch.no_grad()
-def adaptation_curve(algorithm: Algorithm[Any], episodes: Episode, steps: int, transductive: Transductive, evidence: bool = False) -> Curve:
-    """Adapts on each support set and scores each query set on the way. Keeps no graph, whatever the number of steps.
+def adaptation_curve(
+    algorithm: Algorithm[Any], episodes: Episode, reported: list[int], transductive: Transductive, evidence: bool = False
+) -> Curve:
+    """Adapts on each support set and scores each query set after the `reported` numbers of steps; what takes no steps, once.
 
-    The measures are "loss" and the metric; with `evidence` also "support_loss", the objective's others, and "ms", the milliseconds of
-    adaptation so far, of the tasks at hand together, divided by their number: with `threads` of those of one thread.
+    Keeps no graph, whatever the number of steps. The measures are "loss" and the metric; with `evidence` also "support_loss", the
+    objective's others, and "ms", the milliseconds of adaptation so far, of the tasks at hand together, divided by their number: with
+    `threads` of those of one thread. The answers come with `evidence` too.
     """
-    reported, taken, seconds = reported_steps(steps), [], 0.0
+    taken: list[int] = []
+    seconds, objective = 0.0, algorithm.objective
     measured: list[dict[str, Tensor]] = []
-    trajectory = timed(algorithm.trajectory(episodes.support, steps))
-    for step, (adapted, took) in enumerate(trajectory):
-        seconds += took
-        if step not in reported:
-            continue
+    answers: list[Tensor] = []
+
+    def score(step: int, adapted: Any) -> None:
         predictions = predict_queries(algorithm, adapted, episodes, transductive)
         taken.append(step)
-        measured.append(measures_of(algorithm.objective, predictions, episodes.query.y, evidence))
+        measured.append(measures_of(objective, predictions, episodes.query.y, evidence))
         if evidence:
-            fit = algorithm.objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
+            fit = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
             measured[-1] |= {"support_loss": fit, "ms": torch.full_like(fit, 1000 * seconds / len(fit))}
-    return Curve(taken, {name: torch.stack([at_step[name] for at_step in measured], 1) for name in measured[0]})
+            if objective is CLASSIFICATION:
+                sure, answer = predictions.float().softmax(-1).max(-1)
+                answers[1:] = [torch.stack([answer.float(), sure], -1)]
+
+    for step, (adapted, took) in enumerate(timed(algorithm.trajectory(episodes.support, reported[-1]))):
+        seconds += took
+        if step in reported:
+            score(step, adapted)
+    if not taken:
+        score(step, adapted)
+    measures = {name: torch.stack([at_step[name] for at_step in measured], 1) for name in measured[0]}
+    return Curve(taken, measures, torch.cat([answers[0][..., :1], answers[-1]], -1) if answers else None)
 
 
 def measures_of(objective: Objective, predictions: Tensor, y: Tensor, evidence: bool) -> dict[str, Tensor]:
@@ -88,11 +103,16 @@ def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, 
     support, query = episodes
     if transductive is True or not sees_other_queries(algorithm):
         return algorithm.predict(adapted, query.x)
-    if transductive == "support" and not algorithm.answers_jointly:
+    if not one_at_a_time(algorithm, transductive):
         with statistics_of_first(algorithm, support.x.shape[1]):
             return algorithm.predict(adapted, torch.cat([support.x, query.x], 1))[:, support.x.shape[1] :]
     batches = (torch.cat([support.x, query.x[:, q : q + 1]], 1) for q in range(query.x.shape[1]))
     return torch.cat([algorithm.predict(adapted, batch)[:, -1:] for batch in batches], 1)
+
+
+def one_at_a_time(algorithm: Algorithm[Any], transductive: Transductive) -> bool:
+    """Whether each query is answered in a forward pass of its own, beside the support set."""
+    return sees_other_queries(algorithm) and (transductive is False or (transductive == "support" and algorithm.answers_jointly))
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,15 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.config import Diverged, InputError, check_choice, check_count
 from innerloop.engine.forward import learn2learn
 from innerloop.episode import Episode, Examples
-from innerloop.training.evaluation import Curve, Transductive, adaptation_curve, area_under, mean_ci95
+from innerloop.training.evaluation import (
+    Curve,
+    Transductive,
+    adaptation_curve,
+    area_under,
+    mean_ci95,
+    one_at_a_time,
+    reported_steps,
+)
 from innerloop.training.shares import Execution, TaskShares
 
 
@@ -25,13 +33,15 @@ class MetaLearner(LightningModule):
     optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
     steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning.
     select_by: "last", val/loss is that after the last adaptation step; "curve", averaged over the adaptation curve.
+    scored_steps: adaptation steps after which the test's query sets are scored, besides the last; None for those of `reported_steps`, or
+    for no other where each query takes a forward pass of its own.
     After `trainer.test`, `curve` holds the measures of all test episodes, in their order.
     """
 
     def __init__(
         self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: Transductive, steps_at_once: int = 1,
-        select_by: str = "last",
+        select_by: str = "last", scored_steps: list[int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
@@ -44,7 +54,9 @@ class MetaLearner(LightningModule):
         self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
-        self.measured = CatMetric(nan_strategy="disable")  # (episodes, steps, measures), gathered over devices
+        self.scored_steps = None if scored_steps is None else check_steps(scored_steps, eval_adaptation_steps)
+        # gathered over devices: (episodes, steps, measures) and (episodes, queries, 3)
+        self.measured, self.answers = CatMetric(nan_strategy="disable"), CatMetric(nan_strategy="disable")
         self.curve: Curve | None = None
         self._steps: list[int] = []
         self._measures: list[str] = []
@@ -157,33 +169,48 @@ class MetaLearner(LightningModule):
         return f"the loss is {where}; lower one of them (last good checkpoint: {best})"
 
     def validation_step(self, episodes: Episode, batch_index: int) -> None:
-        self._evaluate(episodes, evidence=False)
+        last = [self.eval_adaptation_steps]
+        self._evaluate(episodes, last if self.select_by == "last" else reported_steps(*last), evidence=False)
 
     def on_validation_epoch_end(self) -> None:
         self._summarise("val")
 
     def test_step(self, episodes: Episode, batch_index: int) -> None:
-        self._evaluate(episodes, evidence=True)
+        self._evaluate(episodes, self.tested_steps(), evidence=True)
 
     def on_test_epoch_end(self) -> None:
         self.curve = self._summarise("test")
 
-    def _evaluate(self, episodes: Episode, evidence: bool) -> None:
+    def tested_steps(self) -> list[int]:
+        """After how many adaptation steps the test episodes are scored."""
+        last = self.eval_adaptation_steps
+        if self.scored_steps is None and not one_at_a_time(self.algorithm, self.transductive):
+            return reported_steps(last)
+        return sorted({*(self.scored_steps or []), last})
+
+    def _evaluate(self, episodes: Episode, reported: list[int], evidence: bool) -> None:
         def curve(algorithm: Algorithm[Any], share: Episode) -> Curve:
-            return adaptation_curve(algorithm, share, self.eval_adaptation_steps, self.transductive, evidence)
+            return adaptation_curve(algorithm, share, reported, self.transductive, evidence)
 
         with all_weights(self.algorithm):
             curves = self.shares.map(curve, episodes)
-        for steps, measures in curves:
+        for steps, measures, answers in curves:
             self._steps, self._measures = steps, list(measures)
             self.measured.update(torch.stack([values.float() for values in measures.values()], -1))
+            if answers is not None:
+                self.answers.update(answers)
+
+    def _in_order(self, gathered: CatMetric) -> Tensor:
+        """Of all devices, in the order of the episodes; forgets them."""
+        of_ranks, world = gathered.compute(), self.trainer.world_size
+        gathered.reset()
+        came_as = [episode for rank in range(world) for episode in range(rank, len(of_ranks), world)]  # data.py shares them so
+        return of_ranks[torch.tensor(came_as, device=of_ranks.device).argsort()]
 
     def _summarise(self, split: str) -> Curve:
-        measured, world = self.measured.compute(), self.trainer.world_size
-        came_as = [episode for rank in range(world) for episode in range(rank, len(measured), world)]  # data.py shares them so
-        measured = measured[torch.tensor(came_as, device=measured.device).argsort()]
-        self.measured.reset()
-        curve = Curve(self._steps, dict(zip(self._measures, measured.unbind(-1), strict=True)))
+        measured = self._in_order(self.measured)
+        answers = self._in_order(self.answers) if self.answers.update_called else None
+        curve = Curve(self._steps, dict(zip(self._measures, measured.unbind(-1), strict=True)), answers)
         metric = self.algorithm.objective.metric
         mean, ci95 = mean_ci95(curve.measures[metric][:, -1])
         over_curve = split == "val" and self.select_by == "curve"
@@ -193,6 +220,14 @@ class MetaLearner(LightningModule):
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
         self._log_step(self.global_step - (split == "val"))
         return curve
+
+
+def check_steps(scored_steps: Any, last: int) -> list[int]:
+    """Raises InputError for what is no list of adaptation steps."""
+    whole = isinstance(scored_steps, Sequence) and all(isinstance(step, int) and 0 <= step <= last for step in scored_steps)
+    if not whole or not scored_steps:
+        raise InputError(f"scored_steps must be a list of numbers from 0 to eval_adaptation_steps={last}, got {scored_steps!r}")
+    return list(scored_steps)
 
 
 def crc32_of(tensor: Tensor) -> int:

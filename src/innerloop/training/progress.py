@@ -11,6 +11,9 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
+from innerloop.console import say
+from innerloop.training.evaluation import adaptation_curve, one_at_a_time
+
 
 class ProgressBar(RichProgressBar):
     """Lightning's Rich bar, in outer steps and tasks per second, less the version numbers of the loggers and the number of the only epoch;
@@ -24,10 +27,23 @@ class ProgressBar(RichProgressBar):
         super().on_train_start(trainer, pl_module)
         self._started, self._first_step = time.perf_counter(), trainer.global_step
 
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_test_start(trainer, pl_module)
+        self._started = time.perf_counter()
+        if trainer.is_global_zero and one_at_a_time(pl_module.algorithm, pl_module.transductive):  # type: ignore[arg-type]
+            say_price(trainer, pl_module)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *others: Any) -> None:
+        super().on_test_batch_end(trainer, pl_module, *others)
+        done, batches = others[2] + 1, trainer.num_test_batches[0]  # type: ignore[attr-defined]
+        left = (time.perf_counter() - self._started) / done * (batches - done)
+        if self.is_disabled and trainer.is_global_zero and done == 1 and left > 3:
+            say(f"testing: batch {done} of {batches}, {as_time(left)} left")
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
         if trainer.state.fn == "fit" and trainer.is_global_zero and trainer.global_step > self._first_step:
-            print(self._line(trainer, pl_module))
+            say(self._line(trainer, pl_module))
 
     def _line(self, trainer: Any, learner: Any) -> str:
         """Where training is, how good, how fast (validation counted in), and how long it will take."""
@@ -40,8 +56,8 @@ class ProgressBar(RichProgressBar):
             score = f"val/loss {found['val/loss']:.4f}, {score}"
         if not math.isfinite(found[metric]) or abs(found[metric]) > 1e5:
             score = f"{metric} diverged within the adaptation steps"
-        left = timedelta(seconds=round(seconds_a_step * (total - steps)))
-        return f"outer step {steps}/{total}: {score}; {tasks / seconds_a_step:.0f} tasks/s, {left} left"
+        left = as_time(seconds_a_step * (total - steps))
+        return f"outer step {steps}/{total}: {score}; {speed(tasks / seconds_a_step)}, {left} left"
 
     @property
     def total_train_batches(self) -> int | float:
@@ -83,4 +99,30 @@ class TasksPerSecond(ProgressColumn):
         self.bars = bars
 
     def render(self, task: Task) -> Text:
-        return Text(f"{(task.speed or 0) * self.bars.tasks_of(task.id):.0f} tasks/s")
+        return Text(speed((task.speed or 0) * self.bars.tasks_of(task.id)))
+
+
+def speed(tasks: float) -> str:
+    """Tasks in a second, in two digits at least."""
+    return f"{tasks:.0f} tasks/s" if tasks >= 10 or not tasks else f"{tasks:.2g} tasks/s"
+
+
+def as_time(seconds: float) -> str:
+    """0:01:30."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def say_price(trainer: Any, learner: Any) -> None:
+    """What it takes to answer each query in a forward pass of its own: a few episodes are timed, an hour is not begun without a word."""
+    data, shares = trainer.datamodule, learner.shares
+    episodes, threads = len(data.test_episodes), max(shares.threads, 1)
+    sample = data.test_episodes.meta_batch(range(min(threads, episodes)))
+    sample = learner.transfer_batch_to_device(sample, learner.device, 0)
+    steps, queries = learner.tested_steps(), sample.query.x.shape[1]
+    started = time.perf_counter()
+    shares.map(lambda algorithm, share: adaptation_curve(algorithm, share, steps, learner.transductive), sample)
+    seconds = (time.perf_counter() - started) * episodes / len(sample.query.x) / trainer.world_size
+    say(
+        f"transductive={str(learner.transductive).lower()} answers each of {episodes} x {queries} queries in a forward pass of its own, "
+        f"after {' and '.join(map(str, steps))} adaptation steps: about {as_time(seconds)}"
+    )

@@ -15,7 +15,8 @@ from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, drawn_split, is_published, read_split
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.images.image_files import KINDS, image_source
-from innerloop.tasks.images.prepared import Unprepared, load_prepared
+from innerloop.tasks.places import place_of
+from innerloop.tasks.prepared import Unprepared, load_prepared
 
 MODES = {1: "L", 3: "RGB"}
 
@@ -50,9 +51,7 @@ class Images(ClassTasks):
         check_count("task.split_seed", split_seed, least=0)
         check_positive("task.memory_mb", memory_mb)
         self.input_shape, self.augment = (channels, size, size), list((augment or {}).values())
-        path = Path(root or "").expanduser()
-        if not root or not path.exists():
-            raise InputError(f"task.root={root} is not there; it must be {KINDS}")
+        path = place_of(root, KINDS)
         path = packed(path.resolve())
         folder = path if path.is_dir() else path.parent
         stem = "_".join([path.stem, *sorted(folders or []), *["pooled"] * pool])

@@ -10,7 +10,7 @@ from PIL import Image
 from innerloop.config import InputError
 from innerloop.tasks.archives import with_progress_bar
 from innerloop.tasks.images.omniglot_files import CHARACTERS, DRAWINGS, fetch_sources, find_sources, read_characters
-from innerloop.tasks.images.prepared import Unprepared, load_prepared
+from innerloop.tasks.prepared import Unprepared, load_prepared
 
 SIDE = 28  # pixels, as in every paper since Vinyals et al.
 FILE = f"omniglot_{SIDE}x{SIDE}.npy"

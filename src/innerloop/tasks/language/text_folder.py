@@ -10,6 +10,7 @@ from innerloop.tasks.archives import opened
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.language.language import LanguageTasks
+from innerloop.tasks.places import place_of
 from innerloop.tasks.tokenizers import BYTES, byte_pairs, read_tokenizer
 
 
@@ -32,10 +33,9 @@ class TextFolder(LanguageTasks):
         known_tokenizer = read_tokenizer(tokenizer) if tokenizer else None
         super().__init__(known_tokenizer.get_vocab_size() if known_tokenizer else vocabulary, length, shots, queries)
         check_count("task.split_seed", split_seed, least=0)
-        folder = Path(root or "").expanduser()
-        if not root or not folder.is_dir():
-            raise InputError(f"task.root={root} is not there; it must be a folder with a folder or a file for each task")
-        folder = folder.resolve()
+        folder = place_of(root, "a folder with a folder or a file for each task").resolve()
+        if not folder.is_dir():
+            raise InputError(f"task.root={root} is a file; it must be a folder with a folder or a file for each task")
         texts = read_folder(folder)
         known = read_split(split) if split else drawn_split(sorted(texts), folder, f"{folder.name}_split{split_seed}.csv", split_seed)
         self.parts = by_split(known, sorted(texts), folder)

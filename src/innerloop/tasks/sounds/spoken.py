@@ -1,7 +1,9 @@
 """Few-shot classification of recorded words."""
 
+import hashlib
 import io
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -18,7 +20,10 @@ from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, listed
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.csv_files import check_columns, read_rows, renamed
+from innerloop.tasks.places import place_of
+from innerloop.tasks.prepared import Unprepared, load_prepared
 
+REMEDY = "task.root must be a folder or a zip of .wav files"
 WINDOW, STEP = 0.032, 0.016  # seconds of a spectrum, and from one to the next
 LOUDEST = 1000  # of a sample: those of floats may be a little above 1
 QUIET = 1e-6  # added to a power before its logarithm: 60 dB below the loudest that a recording can hold
@@ -52,14 +57,22 @@ class Spoken(ClassTasks):
         check_positive("task.seconds", seconds)
         if seconds < WINDOW:
             raise InputError(f"task.seconds={seconds} is shorter than a spectrum, {WINDOW}; raise it")
-        path = Path(root or "").expanduser()
-        if not root or not path.exists():
-            raise InputError(f"task.root={root} is not there; it must be a folder or a zip of .wav files")
-        with opened(path, "task.root must be a folder or a zip of .wav files") as (names, read):
+        path = place_of(root, "a folder or a zip of .wav files")
+        with opened(path, REMEDY) as (names, _):
             self.recordings = in_table(path, table, columns, names) if table else named(path, names)
-            waves = (read_wav(f"{r.file} in {path}", read(r.file), rate, round(seconds * rate)) for r in self.recordings)
-            heard = with_progress_bar(waves, "recordings", len(self.recordings))
-            self.inputs = np.stack([log_mel(torch.from_numpy(wave), rate, mels).numpy() for wave in heard])
+        files = [recording.file for recording in self.recordings]
+        which = hashlib.sha256("\n".join(files).encode()).hexdigest()[:8]
+
+        def sources() -> list[Path]:
+            return [path / file for file in files] if path.is_dir() else [path]
+
+        self.inputs = load_prepared(
+            path if path.is_dir() else path.parent,
+            f"{path.stem}_{which}_{rate}hz_{seconds}s_{mels}mels.prepared",
+            sources,
+            sources,
+            lambda _: prepare(path, files, rate, seconds, mels),
+        ).images
         self.unseen = unseen
         self.input_shape = self.inputs.shape[1:]
         there = sorted({r.speaker if unseen == "speaker" else r.word for r in self.recordings})
@@ -74,6 +87,20 @@ class Spoken(ClassTasks):
         members = [np.array(rows[key]) for key in kept]
         names = [f"{word}/{speaker}" if speaker else word for speaker, word in kept]
         return Classes(self.inputs, members, names, groups=[speaker for speaker, _ in kept] if by_speaker else None)
+
+
+def prepare(root: Path, files: list[str], rate: int, seconds: float, mels: int) -> Unprepared:
+    """The spectrogram of each file."""
+    samples = round(seconds * rate)
+    shape = (len(files), *log_mel(torch.zeros(samples), rate, mels).shape)
+
+    def spectrograms() -> Iterator[np.ndarray]:
+        with opened(root, REMEDY) as (_, read):
+            for file in with_progress_bar(files, "recordings (once)", len(files)):
+                wave = read_wav(f"{file} in {root}", read(file), rate, samples)
+                yield log_mel(torch.from_numpy(wave), rate, mels).numpy()
+
+    return Unprepared(shape, spectrograms(), {}, "<f4")
 
 
 def named(root: Path, names: list[str]) -> list[Recording]:

@@ -11,6 +11,7 @@ from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.csv_files import check_columns, check_text, read_rows, renamed
+from innerloop.tasks.places import place_of
 
 LARGEST = 1e30  # of a number: scaled ones have to fit float32
 
@@ -30,9 +31,7 @@ class TabularCsv(ClassTasks):
     ) -> None:  # fmt: skip
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
         check_count("task.split_seed", split_seed, least=0)
-        if not path or not Path(path).expanduser().is_file():
-            raise InputError(f"task.path={path} is not there; name a CSV file with the columns task, class and one for each feature")
-        file = Path(path).expanduser().resolve()
+        file = place_of(path, "a CSV file with the columns task, class and one for each feature", key="task.path").resolve()
         problems, labels, rows = read_table(file, columns)
         names = sorted(set(problems))
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from innerloop.config import InputError, check_count
+from innerloop.config import check_count
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.csv_files import check_columns, check_text, read_rows, renamed
+from innerloop.tasks.places import place_of
 from innerloop.tasks.texts.texts import Texts
 
 
@@ -21,9 +22,7 @@ class TextCsv(Texts):
         ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
     ) -> None:  # fmt: skip
         check_count("task.split_seed", split_seed, least=0)
-        if not path or not Path(path).expanduser().is_file():
-            raise InputError(f"task.path={path} is not there; name a CSV file with the columns text and class")
-        file = Path(path).expanduser().resolve()
+        file = place_of(path, "a CSV file with the columns text and class", key="task.path").resolve()
         texts = read_texts(file, columns)
         names = sorted({name for _, name in texts})
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)

@@ -1,4 +1,4 @@
-"""Images decoded once: one checksummed file beside the data, which loads in a moment."""
+"""Images (or recordings) decoded once: one checksummed file beside the data, which loads in a moment."""
 
 import hashlib
 import json
@@ -24,18 +24,20 @@ log = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
-    """images: (n, channels, height, width) uint8. about: what else is known of them."""
+    """images: (n, channels, height, width), uint8 or float32. about: what else is known of them."""
 
     images: np.ndarray
     about: dict[str, Any]
 
 
 class Unprepared(NamedTuple):
-    """What a file is prepared from. shape: of all images. images: each of them, in order. about: whole when the images have come."""
+    """What a file is prepared from. shape: of all images. images: each of them, in order. about: whole when the images have come.
+    dtype: of their numbers."""
 
     shape: tuple[int, ...]
     images: Iterable[np.ndarray]
     about: dict[str, Any]
+    dtype: str = "|u1"
 
 
 def load_prepared(
@@ -94,7 +96,8 @@ def read_prepared(path: Path, state: str | None, memory_mb: float) -> Prepared |
         end = len(content) - DIGEST_BYTES - LENGTH_BYTES
         start = end - int.from_bytes(content[end : end + LENGTH_BYTES].tobytes(), "big")
         about = json.loads(content[start:end].tobytes())
-        images = content[start - prod(about["shape"]) : start].reshape(about["shape"])
+        dtype = np.dtype(about.get("dtype", "|u1"))
+        images = content[start - prod(about["shape"]) * dtype.itemsize : start].view(dtype).reshape(about["shape"])
     except (OSError, ValueError, KeyError, TypeError):  # what damaged bytes lead to where they are not summed
         return None
     return Prepared(images, about) if state in (None, about["fingerprint"]) else None
@@ -105,17 +108,17 @@ def write_prepared(path: Path, unprepared: Unprepared, state: str) -> None:
 
     Raises InputError where the disk has no room. What was written by half is deleted.
     """
-    shape, images, about = unprepared
+    shape, images, about, dtype = unprepared
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)  # of a process that was killed
-    needed, free = prod(shape), shutil.disk_usage(path.parent).free
+    needed, free = prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
     if needed > free:
         raise InputError(
             f"the prepared images take {needed / 1e6:,.0f} MB and {path.parent} has {free / 1e6:,.0f} MB left; "
             "make room, or lower task.size"
         )
     header = BytesIO()
-    np.lib.format.write_array_header_2_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_2_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
     digest = hashlib.sha256()
     try:
         with partial.open("wb") as file:
@@ -127,7 +130,7 @@ def write_prepared(path: Path, unprepared: Unprepared, state: str) -> None:
             write(header.getvalue())
             for image in images:
                 write(image.tobytes())
-            text = json.dumps(about | {"shape": shape, "fingerprint": state}).encode()
+            text = json.dumps(about | {"shape": shape, "dtype": dtype, "fingerprint": state}).encode()
             write(text + len(text).to_bytes(LENGTH_BYTES, "big"))
             file.write(digest.digest())
             file.flush()
