@@ -10,6 +10,7 @@ import sys
 from unittest import mock
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 
 from innerloop import cli
@@ -20,6 +21,7 @@ from innerloop.sweeps.search import LOCKS
 from tests.conftest import ROOT
 
 register()  # before the first command, which would take it with it
+Plugins.instance()  # the launchers' too
 ENVIRONMENT = {**os.environ, "COLUMNS": "200"}
 
 

@@ -38,10 +38,11 @@ def test_means_over_seeds_and_what_is_not_shown_to_beat_the_best_baseline():
     runs += [scored("maml", "digits", 0.9), scored("joint", "digits", 0.7), scored("reptile", "digits", np.nan)]
     algorithms, (texts, digits) = by_kind(runs)
     assert algorithms == ["joint", "maml", "reptile"]
-    assert texts.name == "texts, 5-way 1-shot, accuracy" and texts.values["maml"].endswith(" †") and texts.values["reptile"].endswith(" †")
+    assert texts.name == "texts, 5-way 1-shot, accuracy, %"
+    assert texts.values["maml"].endswith(" †") and texts.values["reptile"].endswith(" †")
     mean = np.mean([run.evidence.measures["accuracy"] for run in runs[:2]])
     assert (
-        texts.values["maml"].startswith(f"{mean:.4f} ± 0.00")
+        texts.values["maml"].startswith(f"{100 * mean:.2f} ± 0.")
         and "†" not in texts.values["joint"]
         and texts.unbeaten.startswith("nothing is shown to beat the baseline algo=joint")
     )
@@ -57,10 +58,10 @@ def test_the_gallery_is_kinds_by_algorithms(tmp_path):
     assert stderr == "" and "6 finished, 0 failed" in stdout
     table, sentences = gallery(scored_below(tmp_path / "sweep"))
     assert [column.header for column in table.columns] == ["", "nearest_mean", "maml", "protonet"]
-    assert list(table.columns[0].cells) == ["glyphs, 5-way 1-shot, accuracy", "tabular, 2-way 5-shot, accuracy"]
+    assert list(table.columns[0].cells) == ["glyphs, 5-way 1-shot, accuracy, %", "tabular, 2-way 5-shot, accuracy, %"]
     results = json.loads(next(tmp_path.rglob("protonet-tabular-*/results.json")).read_text())
     shown = list(table.columns[3].cells)[1]
-    assert shown.removesuffix(" †") == f"{results['value']:.4f} ± {results['ci95']:.4f}" and shown.removesuffix(" †") in stdout
+    assert shown.removesuffix(" †") == f"{100 * results['value']:.2f} ± {100 * results['ci95']:.2f}" and shown.removesuffix(" †") in stdout
     assert sentences and all("nothing is shown to beat the baseline algo=nearest_mean" in sentence for sentence in sentences)
     assert all(f"Note: {sentence}" in stdout for sentence in sentences)
     page = report(tmp_path / "sweep", output=tmp_path / "report.html")

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from innerloop.reports import figures
-from innerloop.reports.report import write_report
-from innerloop.reports.table import number
-from innerloop.runs.experiment import run
+from innerloop.reports.charts import calibration_chart, class_chart, group_of, heat_maps
+from innerloop.reports.inspection import predictions_after
+from innerloop.reports.report import for_people, write_report
+from innerloop.reports.table import Job, number
+from innerloop.runs.answers import Answers, read_answers
+from innerloop.runs.evidence import read_evidence
+from innerloop.runs.experiment import load_run, run
 from innerloop.sweeps.job import hint_of
 from tests.command_line import call
 from tests.conftest import TINY, compose_run
@@ -41,44 +45,65 @@ def pages(tmp_path_factory):
 def test_one_run(pages):
     page, root = pages[0]["glyphs"], pages[1]
     results = json.loads((root / "glyphs" / "results.json").read_text())
-    assert f"{results['value']:.4f} ± {results['ci95']:.4f}" in page and html.escape(results["command"]) in page
+    assert f"accuracy {100 * results['value']:.2f} ± {100 * results['ci95']:.2f} %" in page and html.escape(results["command"]) in page
     assert results["commit"] is None or results["commit"] in page
-    for heading in ("Adaptation on unseen tasks", "Training", "Test episodes", "Accuracy by class"):
+    episodes = [f"The {which} test episode" for which in ("worst", "median", "best")]
+    for heading in ("Adaptation on unseen tasks", "Training", *episodes, "Accuracy by class", "Calibration", "Scores"):
         assert f"<h3>{heading}</h3>" in page
-    assert page.count("<image") == 5 * (1 + 3)  # support and queries of five ways
+    assert page.count("<image") == 3 * 5 * (1 + 3)  # support and queries of five ways
+    assert ">chance</text>" in page and "accuracy, %" in page
     assert "CYRILLIC" in page and "GEORGIAN" in page  # the scripts of the test split
     assert '<td><code>outer_steps</code></td><td class="any">2</td><td class="any">5000</td>' in page
 
 
-def test_accuracy_by_class_is_that_of_the_queries(pages):
-    """Averaged over all queries it is the run's own value."""
-    from innerloop.reports.inspection import accuracy_by_class, group_of, predictions_after
-    from innerloop.runs.experiment import load_run
-
-    run = load_run(pages[1] / "glyphs")
-    results = json.loads((pages[1] / "glyphs" / "results.json").read_text())
-    episodes = run.data.test_episodes.meta_batch(range(4))
-    found = predictions_after(run, episodes, {0, 2})
-    assert list(found) == [0, 2]
-    right = (found[2].argmax(-1) == episodes.query.y).float()
-    assert right.mean().item() == pytest.approx(results["value"], abs=1e-6)
-    by_class = accuracy_by_class(run, 4)
-    assert min(by_class.values()) <= results["value"] <= max(by_class.values())
+def test_the_answers_are_those_that_the_run_gives(pages):
+    """Written down at the test, of all episodes: their accuracy is the run's own, and their classes are those of the queries."""
+    path = pages[1] / "glyphs"
+    built, answers = load_run(path), read_answers(path / "answers.npz")
+    results, evidence = json.loads((path / "results.json").read_text()), read_evidence(path / "evidence.csv")
+    episodes = built.data.test_episodes.meta_batch(range(4))
+    found = predictions_after(built, episodes, {0, 2})
+    assert np.array_equal(answers.last, found[2].argmax(-1)) and np.array_equal(answers.first, found[0].argmax(-1))
+    assert np.array_equal(answers.truth, episodes.query.y)
+    right = (answers.last == answers.truth).mean(1)
+    assert right.mean() == pytest.approx(results["value"], abs=1e-6)
+    np.testing.assert_allclose(right, evidence.measures["accuracy"][:, -1], atol=1e-6)
+    for row, ways in zip(answers.classes, answers.truth, strict=True):  # a class for each way, and no other
+        assert len({*zip(row, ways, strict=True)}) == 5 == len({*row})
+    chart = class_chart(answers)
+    asked = [int(queries) for _, _, queries in chart.rows]
+    assert sum(asked) == answers.truth.size
+    mean = sum(float(accuracy) * count for (_, accuracy, _), count in zip(chart.rows, asked, strict=True)) / sum(asked)
+    assert mean == pytest.approx(100 * results["value"], abs=0.05)
     assert group_of("Keble/character01/rot090") == "Keble" and group_of("LATIN SMALL LETTER A") == "LATIN"
+
+
+def test_calibration_is_of_all_answers(pages):
+    chart = calibration_chart(read_answers(pages[1] / "glyphs" / "answers.npz"))
+    assert sum(int(count) for _, _, count in chart.rows) == 4 * 5 * 3
+    sure = Answers(np.zeros((1, 4)), *[np.array([[0, 0, 0, 1]])] * 2, np.array([[0.95, 0.95, 0.35, np.nan]]), np.zeros((1, 4)), [])
+    assert calibration_chart(sure).rows == [["35.0", "100.0", "1"], ["95.0", "100.0", "2"]]
+
+
+def test_where_inputs_have_no_picture_the_answers_are_told(pages, tmp_path):
+    call("train.py", *TINY, "task=tabular", f"hydra.run.dir={tmp_path / 'run'}")
+    page = report(tmp_path / "run", output=tmp_path / "page.html")
+    assert page.count("<th>taken for</th>") == 3 and "queries right." in page
 
 
 def test_a_sweep(pages):
     page = pages[0]["numbers"]
     assert page.count("<h3>Sweep</h3>") == 1 and "Learned inner learning rates" in page
     assert "mean ± std over seeds" in page and "<td>0, 1</td>" in page
-    assert "Validation during training" in page and "eval_adaptation_steps=" not in page.partition("<h2>metasgd")[0]
+    assert "Validation during training" in page and "Validation by time" in page and "Spread over test episodes" in page
+    assert "metasgd, inner_lr 0.01" not in page and "inner_lr 0.01, adaptation_steps 1" in page  # what they have in common is not said
 
 
 def test_algorithms_beside_the_first_that_is_no_baseline(pages):
     page = pages[0]["algos"]
-    assert "beside algo=maml" in page and "algo=joint" in page
-    assert "baseline algo=sinusoid_oracle" not in page
-    assert page.count("<h3>Test episodes</h3>") == 3
+    assert "Beside maml" in page and "Differences from maml" in page and "algo=joint" not in page.partition("<code>")[0]
+    assert "baseline sinusoid_oracle" not in page
+    assert page.count("<h3>Unseen functions</h3>") == 3
 
 
 def test_it_stands_by_itself_and_is_the_same_again(pages, tmp_path):
@@ -100,16 +125,14 @@ def test_what_cannot_be_reported(pages, tmp_path):
 
 
 def test_heat_maps_leave_out_what_diverged_and_name_the_rest():
-    from innerloop.reports.charts import heat_maps
-    from innerloop.reports.table import Job
-
     def job(rate, steps, outer, value):
         settings = {"algo.inner_lr": rate, "algo.adaptation_steps": steps, "optimizer.lr": outer}
         return Job("x", settings, {"metric": "mse", "value": value, "lower_is_better": True}, "", set(settings))
 
     found = heat_maps([job(r, s, o, None if o == 0.5 or r == s == 1 else r + s) for r in (1, 2) for s in (1, 2) for o in (0.001, 0.5)])
-    assert [name for name, _ in found] == ["optimizer.lr=0.001"]
-    assert ">4</text>" in found[0][1] and ">–</text>" in found[0][1]
+    assert [chart.title for chart in found] == ["Sweep: optimizer.lr=0.001"]
+    assert ">4</text>" in found[0].svg and ">–</text>" in found[0].svg
+    assert heat_maps([job(1, 1, 1.0, 2.0), job(2, 2, 2.0, 2.0)]) == []  # single cells are no maps
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
@@ -142,8 +165,8 @@ def test_in_a_browser(pages, tmp_path, name, width):
 def test_names_that_are_no_names_are_shown_as_they_are(tmp_path):
     """Formulas, colours and control characters in the names of classes."""
     names = [r"x $\frac$ y", "price $5 or $6", "#0f0e0d", "bell\x07", "<b>", "fill"]
-    of = dict(zip(names, np.linspace(0.2, 0.7, 6), strict=True))
-    drawn = figures.bars("classes", "accuracy", of, 0.5)
+    of = {name: (value, value - 5, value + 5) for name, value in zip(names, np.linspace(20, 70, 6), strict=True)}
+    drawn = figures.bars("classes", "accuracy, %", of, 50)
     assert all(html.escape(name, quote=False) in drawn for name in names)
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 12, 12), dtype=np.uint8)
     np.savez(tmp_path / "odd.npz", images=images, class_names=names, split=["train"] * 2 + ["val"] * 2 + ["test"] * 2)
@@ -165,6 +188,11 @@ def test_what_diverged_leaves_the_others_to_be_seen():
     drawn = figures.lines("title", "steps", "mse", of)
     assert "exploded (diverged)" in drawn and "nan (diverged)" in drawn and "good (diverged)" not in drawn
     assert "1e16" not in drawn and not re.search(r">1e\d", drawn)
+
+
+def test_names_for_people():
+    assert for_people("algo=maml algo.inner_lr=0.01") == "maml, inner_lr 0.01"
+    assert for_people("task.phase=[0, 6] after 10 steps") == "phase [0, 6] after 10 steps" and for_people("runs/old") == "runs/old"
 
 
 def test_numbers_that_exploded_are_short():

@@ -28,7 +28,7 @@ def swept(tmp_path_factory):
 
 def test_failed_jobs_are_recorded_and_the_others_go_on(swept):
     directory, stdout, stderr = swept
-    assert "2 finished, 2 failed, 2 diverged" in stdout and "(n=2)" in stdout
+    assert "2 finished, 2 failed, 2 diverged" in stdout and "seeds, ± std" in stdout
     assert stderr.count("Error: algo.inner_lr must be a number > 0, got -1") == 2
     errors = sorted(path.read_text() for path in directory.glob("*/error.txt"))
     assert errors == ["algo.inner_lr must be a number > 0, got -1\n"] * 2

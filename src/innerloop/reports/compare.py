@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, differences, without
-from innerloop.reports.table import Job, cell, differing, heading, jobs_below, number, settings_of
+from innerloop.reports.table import NARROW, Job, cell, differing, heading, jobs_below, number, settings_of, unit
 from innerloop.reports.verdicts import Comparison, Contender, compare_contenders, verdict
 from innerloop.runs.evidence import Evidence, checksum, evidence_path, read_evidence
 from innerloop.runs.folder import Results, read_results
 
 ONE_CONTENDER = ("seed", "threads", *NOT_THE_NUMBERS)  # what the runs of one may differ in; threads round differently, no more
 
-COLUMNS = ("run", "seeds", "value", "difference", "95 % CI, these networks", "these algorithms", "p", "verdict")
+COLUMNS = ("run", "verdict", "value", "difference ± these networks / these algorithms")
 
 
 class Scored(NamedTuple):
@@ -43,8 +45,8 @@ def compare_scored(runs: list[Scored], step: int | None = None) -> tuple[str, li
     if not others:
         raise InputError("there is nothing to compare with the first run; name two runs, or more")
     compared = compare_contenders(reference, others, first["lower_is_better"])
-    where = f"{first['metric']} on {first['task']}, {first['episodes']} test episodes ({first['episodes_checksum']})"
-    return f"{where}, beside {reference.name}: {reference.scores.mean():.4f}", compared
+    where = f"{unit(first['metric'])} on {first['task']}, {first['episodes']} test episodes"
+    return f"{where}, beside {reference.name}: {number(reference.scores.mean(), first['metric'])}", compared
 
 
 def scored_below(path: Path) -> list[Scored]:
@@ -138,7 +140,9 @@ def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
         first = next(iter(group.values()))
         scores = np.stack([scores_after(run, step) for run in group.values()])
         steps = first.evidence.steps[-1] if step is None else step
-        contenders.append(Contender(name, first.results["algo"], first.results["baseline"], list(group), scores, steps))
+        contenders.append(
+            Contender(name, first.results["algo"], first.results["baseline"], list(group), scores, steps, first.results["metric"])
+        )
     several = len({one.steps for one in contenders if one.steps}) > 1  # what takes no steps is after none
     return [one._replace(name=f"{one.name} after {one.steps} steps") if several and one.steps else one for one in contenders]
 
@@ -154,23 +158,24 @@ def scores_after(run: Scored, step: int | None) -> np.ndarray:
 
 
 def in_words(one: Comparison) -> list[str]:
-    """A row of a table: run, seeds, value, difference, its interval for these networks and for these algorithms, p, verdict."""
+    """A row of a table: run, verdict with p, value, difference with its 95 % intervals: of these networks, and of these algorithms."""
+    name = f"{one.name}, {one.seeds} seed{'s' * (one.seeds > 1)}"
+    if not np.isfinite(one.difference):
+        return [name, verdict(one), "", ""]
     p = one.p_networks if one.p_algorithms is None else one.p_algorithms
-    intervals = ["" if half is None else f"± {number(half)}" for half in (one.networks, one.algorithms)]
-    numbers = [
-        number(one.value),
-        ("+" if one.difference >= 0 else "") + number(one.difference),
-        *intervals,
-        f"{p:.3f}" if p >= 0.001 else "< 0.001",
-    ]
-    return [one.name, str(one.seeds), *(numbers if np.isfinite(one.difference) else [""] * 5), verdict(one)]
+    value, difference = (number(x, one.metric) for x in (one.value, one.difference))
+    intervals = [number(half, one.metric) for half in (one.networks, one.algorithms) if half is not None]
+    told = f"{verdict(one)}, p {f'= {p:.3f}' if p >= 0.001 else '< 0.001'}"
+    return [name, told, value, f"{'+' * (one.difference >= 0)}{difference} ± {' / '.join(intervals)}"]
 
 
-def comparison_table(title: str, comparisons: list[Comparison]) -> Table:
+def comparison_table(title: str, comparisons: list[Comparison]) -> RenderableType:
     """To be read."""
-    table = Table(title=escape(title), title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, overflow="fold")
-    for one in comparisons:
-        table.add_row(*map(escape, in_words(one)))
-    return table
+    rows = [in_words(one) for one in comparisons]
+    table = Table(**NARROW)
+    words = [max((len(word) for row in rows for word in row[0].split()), default=0), 0, 0, max((len(row[3]) for row in rows), default=0)]
+    for column, longest in zip(COLUMNS, words, strict=True):
+        table.add_column(column, min_width=min(longest, 30))  # else the columns that can be broken share the pain alike
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return Group(Text(title), table)

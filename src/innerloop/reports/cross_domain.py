@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from innerloop.config import InputError
-from innerloop.reports.table import measured
+from innerloop.reports.table import measured, unit
 from innerloop.runs.folder import read_results
 from innerloop.runs.rescore import choice, evaluation_file, rescore
 
@@ -59,8 +59,8 @@ def is_own(task: str, results: Results) -> bool:
 def matrix(rows: dict[str, dict[str, Results]], tasks: list[str], shots: int) -> Table:
     """One table: what was learned by what it was tried on."""
     first = next(iter(next(iter(rows.values())).values()))
-    title = f"{first['metric']} (95 % CI) on other tasks: {first['ways']}-way {shots}-shot, {first['episodes']} test episodes"
+    title = f"{unit(first['metric'])} (95 % CI) on other tasks: {first['ways']}-way {shots}-shot, {first['episodes']} test episodes"
     table = Table("", *tasks, title=title, title_justify="left")
     for name, row in rows.items():
-        table.add_row(name, *(" ".join(measured(row[task])) if task in row else "" for task in tasks))
+        table.add_row(name, *(" ".join(measured(row[task], first["metric"])) if task in row else "" for task in tasks))
     return table

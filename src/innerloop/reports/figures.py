@@ -1,57 +1,69 @@
 """Charts as SVG to stand in a page: text and axes take the page's colour, so that they can be read on light and on dark."""
 
 import io
+import itertools
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 INK = "#0f0e0d"  # becomes the page's text colour; no chart uses it otherwise
-COLORS = ("#1f83c4", "#e0861a", "#159e6e", "#d1495b", "#a36cc4", "#5fb3d9", "#a08a3c", "#8a8a8a")  # seen on white and on black
+# of contenders; each has a contrast of 3 to 1 on the light and on the dark page, and its own dashes besides
+COLORS = ("#1f83c4", "#c2690b", "#158a5f", "#d1495b", "#9a5fc0", "#1592a6", "#8a7420", "#7d7d7d")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), "-.", (0, (8, 1.5, 1, 1.5, 1, 1.5)), (0, (3, 3)), (0, (9, 2)), (0, (1, 2.5)))
+RIGHT, WRONG, PLAIN = COLORS[2], COLORS[3], COLORS[7]
 STYLE: Any = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11, "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.2,
     "grid.color": INK, "legend.frameon": False, "axes.prop_cycle": cycler(color=COLORS), "figure.facecolor": "none",
     "axes.facecolor": "none", "text.parse_math": False, "lines.linewidth": 1.6, "image.interpolation": "none",
 }  # fmt: skip
 Line = tuple[Sequence[float], Sequence[float], Sequence[float] | None]  # x, y, half a 95 % interval
+Lines = Mapping[str, Line]
 
 
-def lines(title: str, x_label: str, y_label: str, of: Mapping[str, Line]) -> str:
-    """A line for each name, with its interval as a band."""
-    with matplotlib.rc_context(STYLE):
-        columns = 1 if max(map(len, of)) > 24 else 2
-        figure, axes = blank(5.2, 3 + 0.2 * -(-len(of) // columns))
+def lines(
+    title: str, x_label: str, y_label: str, of: Lines, levels: Mapping[str, float] = MappingProxyType({}), colors: Sequence[str] = COLORS
+) -> str:
+    """A line for each name, with its interval as a band; of a single point, a level one. levels: dotted lines, as that of chance.
+    colors: those of contenders, where the lines are none."""
+    with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycler(color=colors)}):
+        columns = 1 if max(map(len, of)) > 14 else 2  # the page's font may be wider than the one that it is laid out with
+        figure, axes = blank(4.8, 3 + 0.22 * -(-len(of) // columns))
         most = highest(of)
-        for name, (x, y, half) in of.items():
-            mark, label = (
-                "o" if len(x) == 1 else None,
-                name if np.nanmax(y, initial=0) <= most and np.isfinite(y).all() else f"{name} (diverged)",
-            )
-            (line,) = axes.plot(x, y, label=label, marker=mark, markersize=5)
+        ends = [x[-1] for x, _, _ in of.values() if len(x) > 1]
+        for (name, (x, y, half)), style in zip(of.items(), itertools.cycle(DASHES), strict=False):
+            label = name if np.isfinite(y).all() and np.max(y) <= most else f"{name} (diverged)"
+            if len(x) == 1 and ends:
+                x, y, half = [0, max(ends)], [y[0]] * 2, None if half is None else [half[0]] * 2
+            (line,) = axes.plot(x, y, label=label, linestyle=style, marker="o" if len(x) == 1 else None, markersize=5)
+            if half is not None and len(x) == 1:
+                axes.errorbar(x, y, yerr=half, color=line.get_color())
             if half is not None:
-                low, high = np.subtract(y, half), np.add(y, half)
-                if len(x) == 1:
-                    axes.errorbar(x, y, yerr=half, color=line.get_color())
-                axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+                axes.fill_between(x, np.subtract(y, half), np.add(y, half), color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(xlabel=x_label, ylabel=y_label)
         if axes.get_ylim()[1] > 1.5 * most:
             axes.set_ylim(-0.05 * most, most)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for name, level in levels.items():
+            axes.axhline(level, color=INK, linewidth=1, linestyle=":")
+            axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=x_label.endswith("steps"), min_n_ticks=1, nbins=6))
         if len(of) > 1:
-            figure.legend(loc="outside lower center", ncols=columns)
+            figure.legend(loc="outside lower center", ncols=columns, handlelength=3)
         return svg(figure, title)
 
 
-def highest(of: Mapping[str, Line]) -> float:
+def highest(of: Lines) -> float:
     """What a chart shows at most: ten times what any line begins with. One that leaves that behind would make the others flat."""
     begin = [abs(y[0]) for _, y, _ in of.values() if len(y) and np.isfinite(y[0])]
     return 10 * max(begin, default=0) or np.inf
@@ -65,7 +77,9 @@ def fits(title: str, steps: Sequence[int], tasks: Iterable[tuple[Line, Line, Seq
         for axes, (truth, support, predictions) in zip(figure.subplots(len(shown), 1, squeeze=False).flat, shown, strict=True):
             axes.plot(*truth[:2], color="#999999", linewidth=6, alpha=0.45, label="the function")
             for index, (step, prediction) in enumerate(zip(steps, predictions, strict=True)):
-                axes.plot(truth[0], prediction, color=COLORS[index], linestyle=":" if step == 0 else "-", label=after(step))
+                color = ramp(index / max(len(steps) - 1, 1))
+                style = {"linestyle": ":" if step == 0 else "-", "linewidth": 1.2 + index}
+                axes.plot(truth[0], prediction, color=color, label=after(step), **style)
             axes.plot(*support[:2], "o", color=INK, markersize=4, label="support")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -78,7 +92,7 @@ def episode(title: str, support: np.ndarray, query: np.ndarray, before: np.ndarr
     errors have a red frame."""
     ways, shots, queries = *support.shape[:2], query.shape[1]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.62 * (shots + queries) + 0.5, 0.86 * ways + 0.4), layout="constrained")
+        figure = Figure(figsize=(0.62 * (shots + queries) + 0.5, 0.9 * ways + 0.4), layout="constrained")
         all_axes = figure.subplots(ways, shots + queries + 1, squeeze=False, width_ratios=[1] * shots + [0.25] + [1] * queries)
         for way, row in enumerate(all_axes):
             row[shots].axis("off")
@@ -88,39 +102,67 @@ def episode(title: str, support: np.ndarray, query: np.ndarray, before: np.ndarr
                 axes.spines[:].set(visible=True, color="#999999")
             for index, (axes, last) in enumerate(zip(row[shots + 1 :], after[way], strict=True)):
                 right = last == way
-                axes.spines[:].set(color=COLORS[2] if right else COLORS[3], linewidth=2)
+                axes.spines[:].set(color=RIGHT if right else WRONG, linewidth=2)
                 first = "" if before is None else f"{before[way, index] + 1} → "
-                axes.set_xlabel(f"{first}{last + 1}{'' if right else ' ✗'}", fontsize=8, color=INK if right else COLORS[3])
+                axes.set_xlabel(f"{first}{last + 1}{'' if right else ' ✗'}", fontsize=10, color=INK if right else WRONG)
             row[0].set_ylabel(f"{way + 1}", rotation=0, labelpad=8, va="center")
-        all_axes[0, 0].set_title("support", fontsize=9)
-        all_axes[0, shots + 1].set_title("queries", fontsize=9, loc="left")
+        all_axes[0, 0].set_title("support", fontsize=11)
+        all_axes[0, shots + 1].set_title("queries", fontsize=11, loc="left")
         return svg(figure, title)
 
 
-def bars(title: str, label: str, of: Mapping[str, float], reference: float) -> str:
-    """A bar for each name, and a line where the mean is."""
+def bars(title: str, label: str, of: Mapping[str, tuple[float, float, float]], reference: float) -> str:
+    """A bar of a value in percent for each name, with its interval (low, high), and a line where the mean is."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = blank(5.2, 0.24 * len(of) + 0.9)
-        axes.barh(list(of), list(of.values()), color=COLORS[0])
+        figure, axes = blank(4.8, 0.26 * len(of) + 0.9)
+        values, low, high = np.array(list(of.values())).T
+        axes.barh(list(of), values, color=PLAIN, xerr=[values - low, high - values], error_kw={"ecolor": INK, "elinewidth": 1})
         axes.axvline(reference, color=INK, linewidth=1, linestyle="--")
-        axes.set(xlabel=label, xlim=(0, 1))
+        axes.set(xlabel=label, xlim=(0, 100))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         return svg(figure, title)
 
 
-def boxes(title: str, label: str, of: Mapping[str, np.ndarray], start: float) -> str:
+def boxes(title: str, label: str, of: Mapping[str, np.ndarray], start: float | None) -> str:
     """How values spread, for each name: 5 %, quartiles, 95 %; and a line where they started."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = blank(5.2, 0.32 * len(of) + 1)
+        figure, axes = blank(4.8, 0.36 * len(of) + 1)
         line = {"color": INK}
         axes.boxplot(
             list(of.values()), orientation="horizontal", tick_labels=list(of), whis=(5, 95), showfliers=False,
-            boxprops=line, whiskerprops=line, capprops=line, medianprops={"color": COLORS[1], "linewidth": 2},
+            boxprops=line, whiskerprops=line, capprops=line, medianprops={"color": INK, "linewidth": 2.5},
         )  # fmt: skip
-        axes.axvline(start, color=COLORS[0], linewidth=1, linestyle="--")
+        if start is not None:
+            axes.axvline(start, color=INK, linewidth=1, linestyle="--")
         axes.set(xlabel=label)
         axes.invert_yaxis()
+        return svg(figure, title)
+
+
+def forest(title: str, label: str, rows: Sequence[tuple[str, float, float, float]]) -> str:
+    """A difference for each name, with half its intervals: the first thick, the second (0: not known) thin; and a line at no difference."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = blank(4.8, 0.36 * len(rows) + 1)
+        places = range(len(rows))
+        _, values, inner, outer = zip(*rows, strict=True)
+        axes.errorbar(values, places, xerr=outer, fmt="none", ecolor=INK, elinewidth=1, capsize=4)
+        axes.errorbar(values, places, xerr=inner, fmt="o", color=INK, ecolor=PLAIN, elinewidth=5, markersize=5)
+        axes.axvline(0, color=INK, linewidth=1, linestyle="--")
+        axes.set_yticks(places, [name for name, *_ in rows])
+        axes.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+        return svg(figure, title)
+
+
+def calibration(title: str, points: Sequence[tuple[float, float, int]]) -> str:
+    """(confidence, how often right, how many), both in percent; the area of a point is for how many."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = blank(4.8, 3.4)
+        sure, right, counts = np.array(points).T
+        axes.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle="--")
+        axes.plot(sure, right, color=PLAIN)
+        axes.scatter(sure, right, s=20 + 180 * counts / counts.max(), color=PLAIN)
+        axes.set(xlabel="confidence, %", ylabel="right, %", xlim=(0, 104), ylim=(0, 104))
         return svg(figure, title)
 
 
@@ -140,6 +182,11 @@ def heat_map(title: str, x_label: str, y_label: str, x: Sequence[float], y: Sequ
         axes.set_yticks(range(len(y)), [f"{value:g}" for value in y])
         axes.grid(False)
         return svg(figure, title)
+
+
+def ramp(share: float) -> Any:
+    """A colour for how far adaptation is, from grey at its first step (0) to blue at its last (1)."""
+    return LinearSegmentedColormap.from_list("adaptation", [PLAIN, COLORS[0]])(share)
 
 
 def after(step: int) -> str:

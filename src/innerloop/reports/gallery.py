@@ -7,7 +7,7 @@ import torch
 from rich.table import Table
 
 from innerloop.reports.compare import Scored, contenders_of, on_the_same
-from innerloop.reports.table import measured
+from innerloop.reports.table import measured, unit
 from innerloop.reports.verdicts import Contender, compare_contenders
 from innerloop.training.evaluation import mean_ci95
 
@@ -59,7 +59,7 @@ def kind_of(runs: list[Scored]) -> Kind:
 def name_of(results: dict[str, Any]) -> str:
     """omniglot, 20-way 1-shot, accuracy."""
     ways = f"{results['ways']}-way " if results["ways"] else ""
-    return f"{results['task']}, {ways}{results['shots']}-shot, {results['metric']}"
+    return f"{results['task']}, {ways}{results['shots']}-shot, {unit(results['metric'])}"
 
 
 def best_first(contenders: list[Contender], lower_is_better: bool) -> list[Contender]:
@@ -70,4 +70,4 @@ def best_first(contenders: list[Contender], lower_is_better: bool) -> list[Conte
 def reached(one: Contender) -> str:
     """The mean over seeds, and its interval over episodes."""
     mean, ci95 = mean_ci95(torch.from_numpy(one.scores.mean(0)))
-    return " ".join(measured({"value": mean if np.isfinite(mean) else None, "ci95": ci95})).strip()
+    return " ".join(measured({"value": mean if np.isfinite(mean) else None, "ci95": ci95}, one.metric)).strip()

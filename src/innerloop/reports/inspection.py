@@ -1,7 +1,6 @@
 """What a run does in single test episodes: to look at, where results.json has means."""
 
-import copy
-from collections import defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +13,14 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.episode import Episode
 from innerloop.reports import figures
+from innerloop.reports.charts import Chart
+from innerloop.runs.answers import Answers
 from innerloop.runs.build import Run
+from innerloop.runs.evidence import Evidence
 from innerloop.runs.experiment import load_checkpoint
-from innerloop.tasks.class_episodes import ClassEpisodes
-from innerloop.training.data import TEST, EpisodeDataset
 from innerloop.training.evaluation import predict_queries
 
 QUERIES_SHOWN = 8  # of each class
-MOST_BARS = 30
 
 
 def predictions_after(run: Run, episodes: Episode, steps: set[int]) -> dict[int, Tensor]:
@@ -39,22 +38,24 @@ def predictions_after(run: Run, episodes: Episode, steps: set[int]) -> dict[int,
     return {step: torch.cat([share[step] for share in shares]) for step in shares[0]}
 
 
-def draw_episodes(run: Run, name: str) -> str | None:
-    """The first test episodes as a chart: images, or functions of one variable. None for inputs that have no picture."""
+def draw_episodes(run: Run, evidence: Evidence, answers: Answers | None) -> list[Chart]:
+    """Test episodes to look at: functions of one variable, or a classifier's best, median and worst one."""
     tasks = run.data.tasks
     if tasks.ways is None and tasks.input_shape == (1,) and tasks.outputs == 1:
-        return draw_fits(run)
-    if tasks.ways and len(tasks.input_shape) == 3 and tasks.input_shape[0] in (1, 3):
-        return draw_images(run, name)
-    return None
+        return [Chart("Unseen functions", draw_fits(run), [], [], "The first test episodes: none was picked.")]
+    if answers is None or not tasks.ways:
+        return []
+    order = np.argsort(evidence.measures[tasks.objective.metric][:, -1], kind="stable")
+    told = {"worst": order[0], "median": order[len(order) // 2], "best": order[-1]}
+    draw = draw_images if len(tasks.input_shape) == 3 and tasks.input_shape[0] in (1, 3) else tell_answers
+    return [draw(run, answers, int(index), f"The {which} test episode", evidence.steps) for which, index in told.items()]
 
 
-def draw_images(run: Run, name: str) -> str:
-    """The first test episode, with what its queries were taken for before and after adaptation."""
-    ways, last = run.data.tasks.ways or 0, run.cfg.eval_adaptation_steps
-    episodes = run.data.test_episodes.meta_batch(range(1))
-    found = predictions_after(run, episodes, {0, last})
-    (support_x, support_y), (query_x, query_y) = ((part.x[0], part.y[0]) for part in episodes)
+def draw_images(run: Run, answers: Answers, index: int, title: str, steps: list[int]) -> Chart:
+    """Images of an episode, a row for each class, and what its queries were taken for before and after adaptation."""
+    ways = run.data.tasks.ways or 0
+    episode = run.data.test_episodes.meta_batch(range(index, index + 1))
+    (support_x, support_y), (query_x, query_y) = ((part.x[0], part.y[0]) for part in episode)
     rows = [
         [(labels == way).nonzero()[:, 0][:count] for way in range(ways)] for labels, count in ((support_y, None), (query_y, QUERIES_SHOWN))
     ]
@@ -62,8 +63,36 @@ def draw_images(run: Run, name: str) -> str:
     if both.min() < 0 or both.max() > 1:  # no images, but spectrograms and the like
         support_x, query_x = ((x - both.min()) / (both.max() - both.min()) for x in (support_x, query_x))
     support, query = (torch.stack([x[r] for r in of]).movedim(2, -1).numpy() for x, of in zip((support_x, query_x), rows, strict=True))
-    before, after = (np.stack([found[step][0].argmax(-1)[r].numpy() for r in rows[1]]) for step in (0, max(found)))
-    return figures.episode(f"A test episode of {name}", support, query, before if len(found) > 1 else None, after)
+    before, after = (np.stack([of[index][r] for r in rows[1]]) for of in (answers.first, answers.last))
+    moved = steps[0] == 0 and len(steps) > 1
+    drawn = figures.episode(f"{title} of {run.data.tasks.name}", support, query, before if moved else None, after)
+    numbers = f"the class it was taken for before adaptation → after {steps[-1]} steps" if moved else "the class it was taken for"
+    more = f"; {QUERIES_SHOWN} queries of each class are drawn" if (query_y == 0).sum() > QUERIES_SHOWN else ""
+    note = f"{right_of(answers, index)} queries right{more}. Under each query: {numbers}; red and ✗, wrong."
+    return Chart(title, drawn, [], [], note, wide=support.shape[1] + query.shape[1] > 10)
+
+
+def tell_answers(run: Run, answers: Answers, index: int, title: str, steps: list[int]) -> Chart:
+    """Where inputs have no picture: how many queries of each class were right, and what the others were taken for."""
+    truth, last = answers.truth[index], answers.last[index]
+    names = [way_name(answers, index, way) for way in range(run.data.tasks.ways or 0)]
+    rows = []
+    for way, name in enumerate(names):
+        given = Counter(last[truth == way].tolist())
+        others = ", ".join(f"{names[other]} ({count})" for other, count in given.most_common() if other != way)
+        rows.append([name, f"{given[way]} of {given.total()}", others])
+    return Chart(title, "", ["class", "right", "taken for"], rows, f"{right_of(answers, index)} queries right.")
+
+
+def way_name(answers: Answers, index: int, way: int) -> str:
+    """What a class of an episode is called."""
+    row = answers.classes[index][answers.truth[index] == way][:1]
+    return answers.names[row[0]] if answers.names and len(row) else str(way + 1)
+
+
+def right_of(answers: Answers, index: int) -> str:
+    """60 of 75."""
+    return f"{(answers.truth[index] == answers.last[index]).sum()} of {len(answers.truth[index])}"
 
 
 def draw_fits(run: Run, count: int = 3) -> str:
@@ -84,37 +113,16 @@ def draw_fits(run: Run, count: int = 3) -> str:
     return figures.fits("Unseen functions", list(found), shown)
 
 
-def accuracy_by_class(run: Run, count: int) -> dict[str, float] | None:
-    """Accuracy on the queries of each class in the first `count` test episodes, or of each group of classes (alphabet, script) where the
-    classes are many; lowest first. None where the episodes have no classes to name."""
-    distribution = run.data.tasks.distribution("test")
-    if not isinstance(distribution, ClassEpisodes) or not isinstance(run.data.test_episodes, EpisodeDataset):
-        return None
-    named = copy.copy(distribution)
-    named.by_class = True
-    classes = EpisodeDataset(named, count, (TEST, 0))
-    grouped = len(named.names) > MOST_BARS
-    right: dict[str, list[float]] = defaultdict(list)
-    for start in range(0, count, run.cfg.eval_batch_size):
-        indices = range(start, min(start + run.cfg.eval_batch_size, count))
-        episodes, labels = run.data.test_episodes.meta_batch(indices), classes.meta_batch(indices).query.y
-        found = predictions_after(run, episodes, {run.cfg.eval_adaptation_steps})
-        correct = found[max(found)].argmax(-1) == episodes.query.y
-        for name, hit in zip(labels.flatten().tolist(), correct.flatten().tolist(), strict=True):
-            right[group_of(named.names[name]) if grouped else named.names[name]].append(hit)
-    return dict(sorted(((name, float(np.mean(hits))) for name, hits in right.items()), key=lambda item: item[1]))
-
-
-def group_of(name: str) -> str:
-    """Latin/character01/rot090 -> Latin; LATIN SMALL LETTER A -> LATIN."""
-    return name.partition("/")[0] if "/" in name else name.partition(" ")[0]
-
-
-def draw_step_sizes(run: Run) -> str | None:
+def draw_step_sizes(run: Run) -> Chart | None:
     """The inner learning rates that Meta-SGD learned, weight by weight; None for other algorithms."""
     algorithm = run.learner.algorithm
     if not isinstance(algorithm, MetaSGD):
         return None
     named = zip(algorithm.slow_weights(), algorithm.step_sizes, strict=True)
     values = {name: rates.detach().flatten().numpy() for name, rates in named}
-    return figures.boxes("Learned inner learning rates", "inner learning rate (5 %, quartiles, 95 %)", values, algorithm.inner_lr)
+    title = "Learned inner learning rates"
+    drawn = figures.boxes(title, "inner learning rate (5 %, quartiles, 95 %)", values, algorithm.inner_lr)
+    rows = [[name, *(f"{rate:.4g}" for rate in np.percentile(of, (5, 25, 50, 75, 95)))] for name, of in values.items()]
+    return Chart(
+        title, drawn, ["weight", "5 %", "25 %", "median", "75 %", "95 %"], rows, f"Dashed: where all began, {algorithm.inner_lr:g}."
+    )

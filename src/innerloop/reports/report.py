@@ -10,32 +10,44 @@ from hydra import compose, initialize_config_dir
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from innerloop.config import InputError, register
 from innerloop.files import write_whole
 from innerloop.reports import figures
-from innerloop.reports.charts import adaptation_chart, class_chart, heat_maps, logged, validation_chart
+from innerloop.reports.charts import (
+    Chart,
+    adaptation_chart,
+    calibration_chart,
+    class_chart,
+    difference_chart,
+    heat_maps,
+    spread_chart,
+    training_chart,
+    validation_charts,
+)
 from innerloop.reports.compare import COLUMNS, Scored, by_seed, compare_scored, in_words, on_the_same, scored_below
 from innerloop.reports.gallery import LEGEND, Kind, by_kind, name_of
-from innerloop.reports.inspection import accuracy_by_class, draw_episodes, draw_step_sizes
-from innerloop.reports.table import jobs_below, measured, settings_of, short
+from innerloop.reports.inspection import draw_episodes, draw_step_sizes
+from innerloop.reports.table import jobs_below, measured, number, settings_of, short, stated, unit
 from innerloop.reports.verdicts import Comparison, doubts
+from innerloop.runs.answers import answers_path, read_answers
+from innerloop.runs.evidence import evidence_path
 from innerloop.runs.experiment import load_run
 from innerloop.runs.trust import CONF
+from innerloop.training.evaluation import half_ci95
 
 MOST_LINES = 8  # in one chart
-EPISODES_BY_CLASS = 100
+GROUPS = ("algo", "task", "model", "engine", "optimizer", "scheduler")
 
 
 class Section(NamedTuple):
-    """Runs on the same test episodes: charts of the first MOST_LINES of them, and all beside the first one that is no baseline."""
+    """Runs on the same test episodes: charts of the first MOST_LINES of them, and all beside the reference."""
 
     name: str
     groups: dict[str, dict[int, Scored]]
-    adaptation: str
-    validation: str | None
+    charts: list[Chart]
     left_out: int
-    title: str
     comparisons: list[Comparison]
     warnings: list[str]
 
@@ -46,8 +58,10 @@ def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
     trust: as for load_run.
     """
     runs = [run for path in paths for run in scored_below(path)]
-    sections = [section(alike) for alike in on_the_same(runs)]
+    beside = next((name for path in paths if (name := reference_of(path))), None)
+    sections = [section(alike, beside) for alike in on_the_same(runs)]
     algorithms, kinds = by_kind(runs)
+    looked_at = of_each_algorithm(runs) if len(sections) == 1 else of_each_kind(sections)
     page = {
         "title": f"{names_in(runs, 'algo')} on {names_in(runs, 'task')}",
         "sentence": sentence(sections[0]) if len(sections) == 1 else bests(kinds),
@@ -59,10 +73,10 @@ def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
         "columns": COLUMNS,
         "unfinished": [job for path in paths if path.is_dir() for job in jobs_below(path) if not job.results],
         "heat_maps": heat_maps([run.job for run in runs]),
-        "details": [details(run, trust) for run in (of_each_algorithm(runs) if len(sections) == 1 else of_each_kind(sections))],
+        "details": [details(run, trust, len(runs) == 1) for run in looked_at],
     }
     environment = Environment(loader=PackageLoader("innerloop.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(measured=lambda point: " ".join(measured(point)), short=short, in_words=in_words)
+    environment.filters.update(short=short, in_words=in_words, people=for_people)
     text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", environment.get_template("report.html").render(page))  # in names of classes
     write_whole(output, text.encode())
 
@@ -71,15 +85,32 @@ def names_in(runs: list[Scored], key: str) -> str:
     return ", ".join(dict.fromkeys(run.results[key] for run in runs))
 
 
-def section(runs: list[Scored]) -> Section:
-    groups = by_seed(runs)
+def for_people(name: str) -> str:
+    """algo=maml algo.inner_lr=0.01 -> maml, inner_lr 0.01."""
+    return re.sub(r"(?:^| )([\w.]+)=", lambda found: ", " if found[1] in GROUPS else f", {found[1].rpartition('.')[2]} ", name).strip(", ")
+
+
+def reference_of(path: Path) -> str | None:
+    """The algorithm that a sweep itself compares the others with, if it says so."""
+    try:
+        callbacks = OmegaConf.load(path / "multirun.yaml").hydra.callbacks
+        return next((str(node.beside) for node in callbacks.values() if "beside" in node), None)
+    except (OSError, OmegaConfBaseException, AttributeError, YAMLError):
+        return None
+
+
+def section(runs: list[Scored], beside: str | None) -> Section:
+    groups = {for_people(name): group for name, group in by_seed(runs).items()}
     shown = dict(itertools.islice(groups.items(), MOST_LINES))
-    validation = validation_chart(shown) if len(shown) > 1 else None
-    first = [run for run in runs if not run.results["baseline"]][:1]
-    title, comparisons = compare_scored(first + runs) if len(groups) > 1 else ("", [])
-    warnings = doubts(comparisons) if first else []
-    name = name_of(runs[0].results)
-    return Section(name, groups, adaptation_chart(shown), validation, len(groups) - len(shown), title, comparisons, warnings)
+    candidates = [run for run in runs if run.results["algo"] == beside] or [run for run in runs if not run.results["baseline"]]
+    comparisons = compare_scored(candidates[:1] + runs)[1] if len(groups) > 1 else []
+    comparisons = [one._replace(name=for_people(one.name), beside=for_people(one.beside)) for one in comparisons]
+    drawn: list[Chart | None] = [adaptation_chart(shown)]
+    if len(shown) > 1:
+        drawn += [difference_chart(comparisons), spread_chart(shown), *validation_charts(shown)]
+    charts = [chart for chart in drawn if chart]
+    warnings = doubts(comparisons) if candidates else []
+    return Section(name_of(runs[0].results), groups, charts, len(groups) - len(shown), comparisons, warnings)
 
 
 def bests(kinds: list[Kind]) -> str:
@@ -89,32 +120,38 @@ def bests(kinds: list[Kind]) -> str:
 
 def sentence(found: Section) -> str:
     """What was found, in one sentence."""
+    results = next(iter(next(iter(found.groups.values())).values())).results
+    metric = results["metric"]
+    of = f"mean and 95 % interval over {results['episodes']} unseen test episodes"
     if found.comparisons:
-        words = {False: "better than", True: "worse than", None: "not shown to differ from"}
+        beside = found.comparisons[0].beside
+        group = next(group for name, group in found.groups.items() if beside == name or beside.startswith(f"{name} after "))
+        results = next(iter(group.values())).results
+        words = {False: "better than", True: "worse than", None: "not decided beside"}
         finite = [one for one in found.comparisons if np.isfinite(one.difference)]
         told = {words[better]: [one.name for one in finite if one.answer is better] for better in words}
-        diverged = [one.name for one in found.comparisons if one not in finite]
-        apart = [f"{word} {', '.join(names)}" for word, names in told.items() if names]
-        parts = [f"which is {'; '.join(apart)}"] if apart else []
-        parts += [f"{', '.join(diverged)} diverged"] if diverged else []
-        return f"{found.title}, {'; '.join(parts)}."
-    results = next(iter(next(iter(found.groups.values())).values())).results
+        apart = [f"{word} {' and '.join(names)}" for word, names in told.items() if names]
+        apart += [f"{' and '.join(names)} diverged"] if (names := [one.name for one in found.comparisons if one not in finite]) else []
+        seeds = f", seed {results['seed']}" if len(group) > 1 else ""
+        return f"{beside} on {results['task']}: {stated(results, metric)}{seeds}; {'; '.join(apart)} ({of})."
     before, last = results["curve"][0], results["curve"][-1]
-    after = f", {figures.after(last['step'])} ({' '.join(measured(before))} before)" if last["step"] else ""
-    of = f"mean and 95 % interval over {results['episodes']} unseen test episodes"
-    return f"{results['algo']} on {results['task']}: {results['metric']} {' '.join(measured(last))}{after}; {of}, seed {results['seed']}."
+    earlier = f" ({' '.join(measured(before, metric))} before)" if before["step"] == 0 else ""
+    after = f", {figures.after(last['step'])}{earlier}" if last["step"] else ""
+    name = f"{results['algo']} on {results['task']}"
+    return f"{name}: {stated(last, metric)}{after}; {of}, seed {results['seed']}."
 
 
 def row(name: str, group: dict[int, Scored]) -> dict[str, Any]:
     """Of the table of runs: means over seeds, and their spread."""
     results = [run.results for run in group.values()]
-    values = [r["value"] for r in results if r["value"] is not None]
+    values, metric = [r["value"] for r in results if r["value"] is not None], results[0]["metric"]
     return {
         "name": name,
         "seeds": ", ".join(map(str, group)),
-        "values": [" ".join(measured(r)) for r in results],
-        "spread": f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else "",
-        **{key: mean_of(results, key) for key in ("auc", "worst5", "train_seconds")},
+        "values": [" ".join(measured(r, metric)) for r in results],
+        "spread": f"{number(float(np.mean(values)), metric)} ± {number(float(np.std(values, ddof=1)), metric)}" if len(values) > 1 else "",
+        **{key: number(mean_of(results, key), metric) for key in ("auc", "worst5")},
+        "train_seconds": mean_of(results, "train_seconds"),
     }
 
 
@@ -144,30 +181,43 @@ def val_loss(run: Scored) -> float:
     return float("inf") if loss is None else loss
 
 
-def details(run: Scored, trust: bool) -> dict[str, Any]:
-    """One run: how it trained, what it does in an episode, where it errs, how it was set, how to have it again."""
+def details(run: Scored, trust: bool, alone: bool) -> dict[str, Any]:
+    """One run: how it trained, what it does in an episode, where it errs, how it was set, how to have it again.
+
+    alone: nothing else is on the page.
+    """
     path, results = Path(run.job.name), run.results
-    columns = {name: (*points, None) for name, points in logged(run).items() if name in ("train/loss", "val/loss")}
+    answers = read_answers(answers_path(evidence_path(path if path.suffix == ".json" else path / "results.json")))
     found: dict[str, Any] = {
         "name": f"{results['algo']} on {results['task']}, seed {results['seed']}",
         "path": path,
-        "training": figures.lines("Training", "outer steps", "loss", columns) if columns else None,
         "results": results,
         "changed": changed(path, results["config"]),
         "config": OmegaConf.to_yaml(results["config"]),
-        "pictures": [],
+        "scores": scores(run),
         "remark": None,
     }
+    drawn: list[Chart | None] = [*([adaptation_chart({results["algo"]: {results["seed"]: run}})] if alone else []), training_chart(run)]
+    drawn += [class_chart(answers), calibration_chart(answers)] if answers else []
     try:
         built = load_run(path, trust)
-        by_class = accuracy_by_class(built, min(EPISODES_BY_CLASS, results["episodes"]))
-        found["pictures"] = [
-            ("Test episodes", draw_episodes(built, found["name"])),
-            ("Accuracy by class", by_class and class_chart(by_class)),
-            ("Learned inner learning rates", draw_step_sizes(built)),
-        ]
+        drawn += [draw_step_sizes(built), *draw_episodes(built, run.evidence, answers)]
+        if built.data.tasks.ways and not answers:
+            found["remark"] = f"answers.npz is not there; `innerloop eval {path}` writes the like"
     except InputError as error:  # an evaluation has no checkpoint, data may be gone
         found["remark"] = str(error)
+    return found | {"charts": [chart for chart in drawn if chart]}
+
+
+def scores(run: Scored) -> list[tuple[str, str]]:
+    """What was measured besides the metric: of the last step, mean and 95 % interval over episodes."""
+    metric, last = run.results["metric"], run.evidence.steps[-1]
+    found = [(unit(metric), " ".join(measured(run.results, metric)))]
+    for name, values in run.evidence.measures.items():
+        if name not in (metric, "ms"):
+            found.append((name.replace("_", " "), f"{values[:, -1].mean():.4f} ± {half_ci95(values[:, -1].std(ddof=1), len(values)):.4f}"))
+    if last and "ms" in run.evidence.measures:
+        found.append(("adaptation", f"{run.evidence.measures['ms'][:, -1].mean() / last:.3g} ms a step and task"))
     return found
 
 

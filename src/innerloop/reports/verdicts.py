@@ -6,6 +6,8 @@ import numpy as np
 from scipy import optimize
 from scipy.special import stdtrit
 
+from innerloop.reports.table import number
+
 MATTERS = 0.02  # a gain below this part of the reference's value is none that matters
 LEVEL = 0.05
 
@@ -20,6 +22,7 @@ class Contender(NamedTuple):
     seeds: list[int]
     scores: np.ndarray
     steps: int
+    metric: str = ""
 
 
 class Comparison(NamedTuple):
@@ -49,6 +52,7 @@ class Comparison(NamedTuple):
     better: bool | None
     no_gain: bool
     seeds_needed: int | None
+    metric: str = ""
 
     @property
     def answer(self) -> bool | None:
@@ -86,6 +90,7 @@ def difference(reference: Contender, other: Contender, lower_is_better: bool) ->
         other.name, reference.name, other.is_baseline, len(theirs), other.steps, float(theirs.mean()), mean, half, over_all,
         p_value(mean, [episodes]), p_value(mean, [episodes, *seeds]) if seeds else None, better, better if seeds else None,
         bool(upper < MATTERS * abs(ours.mean())), needed(mean, episodes, seeds, len(theirs)) if seeds else None,
+        reference.metric,
     )  # fmt: skip
 
 
@@ -118,10 +123,10 @@ def needed(mean: float, episodes: Spread, seeds: list[Spread], count: int) -> in
     """About how many seeds would show a difference of this size, were the spread what it seems; None above 50."""
     if not np.isfinite(mean) or mean == 0:
         return None
-    for number in (number for number in (3, 4, 5, 6, 8, 10, 15, 20, 30, 50) if number > count):
-        parts = [episodes, *(Spread(part.variance * (part.freedom + 1) / number, number - 1) for part in seeds)]
+    for more in (more for more in (3, 4, 5, 6, 8, 10, 15, 20, 30, 50) if more > count):
+        parts = [episodes, *(Spread(part.variance * (part.freedom + 1) / more, more - 1) for part in seeds)]
         if half_width(parts) < abs(mean):
-            return number
+            return more
     return None
 
 
@@ -170,7 +175,7 @@ def doubts(comparisons: list[Comparison]) -> list[str]:
         if not one.is_baseline or not np.isfinite(one.difference) or one.answer is False:
             continue
         half = one.networks if one.algorithms is None else one.algorithms
-        size = f"{one.difference:+.4f} ± {half:.4f}"
+        size = f"{'+' * (one.difference >= 0)}{number(one.difference, one.metric)} ± {number(half, one.metric)}"
         if one.answer is True:
             found.append(f"the baseline {one.name} is better than {one.beside}: {size}")
         elif one.no_gain:

@@ -39,8 +39,9 @@ def answers_of(curve: Curve, episodes: Episodes, truth: torch.Tensor) -> Answers
         return None
     first, last, confidence = curve.answers.cpu().unbind(-1)
     classes, names = classes_of(episodes, len(truth))
-    whole = [np.asarray(numbers, np.int16) for numbers in (truth, first, last)]
-    return Answers(*whole, confidence.numpy().astype(np.float32), np.full(truth.shape, -1) if classes is None else classes, names)
+    ways = [np.asarray(numbers, np.int16) for numbers in (truth, first, last)]
+    known = np.full(truth.shape, -1) if classes is None else classes
+    return Answers(ways[0], ways[1], ways[2], confidence.numpy().astype(np.float32), known, names)
 
 
 def classes_of(episodes: Any, count: int) -> tuple[np.ndarray | None, list[str]]:
