@@ -39,7 +39,6 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
     def flat(episodes: Episode) -> list[Tensor]:
         return [v for part in episodes for v in part]
 
-    log.info("engine.compile: compiling the outer gradient for these shapes; a minute where torch's cache does not have it")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA folder where there is no GPU
     try:
         weights = [p.detach().clone().requires_grad_(p.requires_grad) for p in slow]
