@@ -69,8 +69,8 @@ def main() -> None:
 
 def check_there(arguments: argparse.Namespace) -> None:
     """Before torch is loaded, which takes seconds: whether what is named is there, and can be of use."""
-    for path in getattr(arguments, "runs", [getattr(arguments, "run", getattr(arguments, "directory", None))]):
-        if path and not path.exists():
+    for path in arguments.runs if "runs" in arguments else [arguments.run if "run" in arguments else arguments.directory]:
+        if not path.exists():
             raise InputError(f"{path} is not there; name the folder of a run")
     if arguments.verb == "episodes" and arguments.file.suffix != ".npz":
         raise InputError(f"episodes are written into an .npz file, got {arguments.file}; name it {arguments.file.with_suffix('.npz')}")

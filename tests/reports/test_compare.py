@@ -1,14 +1,17 @@
 """Paired comparisons: the truth is found as often as it should be, seeds and episodes are told apart, other episodes are refused."""
 
+import io
 import json
 import re
 import shutil
 
 import pytest
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from innerloop.config import InputError
-from innerloop.reports.compare import by_seed, compare, scored_below
+from innerloop.reports.compare import by_seed, compare, comparison_table, scored_below
+from innerloop.reports.table import sweep_table
 from innerloop.runs.experiment import run
 from tests.command_line import call
 from tests.conftest import TINY, compose_run
@@ -29,6 +32,17 @@ def test_a_sweep_is_compared_with_its_first_run(sweep):
     title, compared = compare([next(sweep.glob("scratch*")), sweep], step=1)  # the run that is named twice counts once
     assert "beside algo=scratch" in title and [one.name for one in compared] == ["algo=joint", "algo=maml"]
     assert [one.seeds for one in compared] == [2, 2]
+
+
+def test_tables_fit_a_terminal_of_80_columns(sweep):
+    """No number is broken or cut."""
+    compared = comparison_table(*compare([sweep]))
+    for table, numbers, rows in ((sweep_table(sweep), r" \d\.\d{4} ± \d\.\d{4}", 6), (compared, r"[+-]\d\.\d{4} ± [\d.]+ / [\d.]+$", 2)):
+        console = Console(width=80, file=io.StringIO())
+        console.print(table)
+        lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+        assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+        assert sum(bool(re.search(numbers, line)) for line in lines) == rows
 
 
 def copied(run, to, seed=0, **changes):

@@ -6,7 +6,7 @@ import numpy as np
 
 from innerloop.reports.compare import Scored, scored_below
 from innerloop.reports.gallery import by_kind, gallery
-from innerloop.reports.table import Job
+from innerloop.reports.jobs import Job
 from innerloop.runs.evidence import Evidence
 from tests.command_line import call
 from tests.conftest import TINY

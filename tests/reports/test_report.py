@@ -12,8 +12,9 @@ import pytest
 from innerloop.reports import figures
 from innerloop.reports.charts import calibration_chart, class_chart, group_of, heat_maps
 from innerloop.reports.inspection import predictions_after
+from innerloop.reports.jobs import Job
 from innerloop.reports.report import for_people, write_report
-from innerloop.reports.table import Job, number
+from innerloop.reports.table import number
 from innerloop.runs.answers import Answers, read_answers
 from innerloop.runs.evidence import read_evidence
 from innerloop.runs.experiment import load_run, run

@@ -67,7 +67,8 @@ def test_strange_classes_are_refused(finished, tmp_path, monkeypatch, key, value
     ],
 )
 def test_what_does_no_harm_is_let_through(finished, tmp_path, key, value):
-    trusted_config(strangers(finished, tmp_path, key, value), trust=False)
+    cfg = trusted_config(strangers(finished, tmp_path, key, value), trust=False)
+    assert OmegaConf.to_container(cfg)["output_dir"] is not None and OmegaConf.select(cfg, key, throw_on_missing=True) is not None
 
 
 def test_ones_own_run_is_let_through(finished):

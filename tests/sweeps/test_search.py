@@ -7,7 +7,7 @@ import pytest
 from filelock import FileLock
 from optuna.trial import TrialState
 
-from innerloop.reports.table import sweep_rows
+from innerloop.reports.jobs import sweep_rows
 from tests.command_line import call
 from tests.conftest import TINY
 

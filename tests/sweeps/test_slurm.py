@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from innerloop.reports.table import sweep_rows
+from innerloop.reports.jobs import sweep_rows
 from innerloop.sweeps.slurm import accounting
 from tests.conftest import ROOT, TINY
 

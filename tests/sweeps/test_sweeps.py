@@ -7,7 +7,7 @@ import math
 import pytest
 
 from innerloop.config import InputError
-from innerloop.reports.table import sweep_rows
+from innerloop.reports.jobs import sweep_rows
 from innerloop.runs.folder import claimed
 from innerloop.sweeps.callbacks import run_key
 from tests.command_line import call, start

@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 
 from innerloop.reports import figures
 from innerloop.reports.compare import Scored
-from innerloop.reports.table import IN_PERCENT, Job, cell, differing, heading, number, order, unit
+from innerloop.reports.jobs import Job, cell, differing, heading, order
+from innerloop.reports.table import IN_PERCENT, number, unit
 from innerloop.reports.verdicts import Comparison
 from innerloop.runs.answers import Answers
 from innerloop.training.evaluation import half_ci95

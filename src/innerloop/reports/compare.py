@@ -11,14 +11,15 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, differences, without
-from innerloop.reports.table import NARROW, Job, cell, differing, heading, jobs_below, number, settings_of, unit
+from innerloop.reports.jobs import Job, cell, differing, heading, jobs_below, settings_of
+from innerloop.reports.table import NARROW, number, unit
 from innerloop.reports.verdicts import Comparison, Contender, compare_contenders, verdict
 from innerloop.runs.evidence import Evidence, checksum, evidence_path, read_evidence
 from innerloop.runs.folder import Results, read_results
 
 ONE_CONTENDER = ("seed", "threads", *NOT_THE_NUMBERS)  # what the runs of one may differ in; threads round differently, no more
 
-COLUMNS = ("run", "verdict", "value", "difference ± these networks / these algorithms")
+COLUMNS = ("run", "verdict", "value", "difference ± 95 %")
 
 
 class Scored(NamedTuple):
@@ -171,11 +172,9 @@ def in_words(one: Comparison) -> list[str]:
 
 def comparison_table(title: str, comparisons: list[Comparison]) -> RenderableType:
     """To be read."""
-    rows = [in_words(one) for one in comparisons]
     table = Table(**NARROW)
-    words = [max((len(word) for row in rows for word in row[0].split()), default=0), 0, 0, max((len(row[3]) for row in rows), default=0)]
-    for column, longest in zip(COLUMNS, words, strict=True):
-        table.add_column(column, min_width=min(longest, 30))  # else the columns that can be broken share the pain alike
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return Group(Text(title), table)
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=column in COLUMNS[2:])
+    for one in comparisons:
+        table.add_row(*map(escape, in_words(one)))
+    return Group(Text(f"{title}; ± these networks / these algorithms"), table)

@@ -29,7 +29,8 @@ from innerloop.reports.charts import (
 from innerloop.reports.compare import COLUMNS, Scored, by_seed, compare_scored, in_words, on_the_same, scored_below
 from innerloop.reports.gallery import LEGEND, Kind, by_kind, name_of
 from innerloop.reports.inspection import draw_episodes, draw_step_sizes
-from innerloop.reports.table import jobs_below, measured, number, settings_of, short, stated, unit
+from innerloop.reports.jobs import jobs_below, settings_of
+from innerloop.reports.table import measured, number, short, stated, unit
 from innerloop.reports.verdicts import Comparison, doubts
 from innerloop.runs.answers import answers_path, read_answers
 from innerloop.runs.evidence import evidence_path
@@ -76,7 +77,7 @@ def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
         "details": [details(run, trust, len(runs) == 1) for run in looked_at],
     }
     environment = Environment(loader=PackageLoader("innerloop.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(short=short, in_words=in_words, people=for_people)
+    environment.filters.update(short=short, in_words=in_words)
     text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", environment.get_template("report.html").render(page))  # in names of classes
     write_whole(output, text.encode())
 
@@ -203,7 +204,7 @@ def details(run: Scored, trust: bool, alone: bool) -> dict[str, Any]:
         built = load_run(path, trust)
         drawn += [draw_step_sizes(built), *draw_episodes(built, run.evidence, answers)]
         if built.data.tasks.ways and not answers:
-            found["remark"] = f"answers.npz is not there; `innerloop eval {path}` writes the like"
+            found["remark"] = f"the run has no answers.npz; `innerloop eval {path}` scores it again, for a report of its own"
     except InputError as error:  # an evaluation has no checkpoint, data may be gone
         found["remark"] = str(error)
     return found | {"charts": [chart for chart in drawn if chart]}

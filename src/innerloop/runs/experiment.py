@@ -175,6 +175,7 @@ def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> No
     Raises InputError when the file is missing, damaged or of another architecture.
     """
     content = read(path)
+    learner.shares.obstacle = content.get("obstacle", learner.shares.obstacle)  # or `innerloop eval` would leave the threads idle
     learner.add_frozen(content)
     state = content["state_dict"]
     if to_score:

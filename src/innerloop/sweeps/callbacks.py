@@ -61,7 +61,8 @@ class PrintCrossDomain(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from innerloop.reports.cross_domain import cross_domain, matrix  # loads torch
-        from innerloop.reports.table import jobs_below, show
+        from innerloop.reports.jobs import jobs_below
+        from innerloop.reports.table import show
 
         try:
             directory = Path(config.hydra.sweep.dir)
@@ -103,6 +104,7 @@ class PrintTable(Callback):
         failed = any(not (path.parent / "results.json").exists() for path in ends)
         try:
             show(sweep_table(directory))
+            print(f"next: innerloop report {directory}")
         except InputError as error:  # Hydra makes a warning of what a callback raises
             print(f"Error: {error}", file=sys.stderr)
             failed = True

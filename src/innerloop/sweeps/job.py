@@ -69,6 +69,8 @@ def run_job(cfg: DictConfig) -> float | None:
             (output_dir / (DIVERGED_FILE if isinstance(error, Diverged) else ERROR_FILE)).write_text(f"{error}\n")
         return math.inf
     report(results, output_dir)
+    if not sweeping and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        say(f"next: innerloop report {output_dir}")
     return math.inf if results["val_loss"] is None else results["val_loss"]
 
 
@@ -99,7 +101,6 @@ def report(results: Results, output_dir: Path) -> None:
     if hint := hint_of(results):
         say(f"Note: {hint}")
     say(f"results: {output_dir / 'results.json'}")
-    say(f"next: innerloop report {output_dir}")
 
 
 def hint_of(results: Results) -> str | None:

@@ -113,16 +113,20 @@ def as_time(seconds: float) -> str:
 
 
 def say_price(trainer: Any, learner: Any) -> None:
-    """What it takes to answer each query in a forward pass of its own: a few episodes are timed, an hour is not begun without a word."""
-    data, shares = trainer.datamodule, learner.shares
-    episodes, threads = len(data.test_episodes), max(shares.threads, 1)
-    sample = data.test_episodes.meta_batch(range(min(threads, episodes)))
-    sample = learner.transfer_batch_to_device(sample, learner.device, 0)
-    steps, queries = learner.tested_steps(), sample.query.x.shape[1]
-    started = time.perf_counter()
-    shares.map(lambda algorithm, share: adaptation_curve(algorithm, share, steps, learner.transductive), sample)
-    seconds = (time.perf_counter() - started) * episodes / len(sample.query.x) / trainer.world_size
+    """What it takes to answer each query in a forward pass of its own: a few episodes are timed, an hour is not begun without a word.
+
+    Not of a model that draws random numbers or changes its own state: the timing would change its numbers.
+    """
+    data, shares, steps = trainer.datamodule, learner.shares, learner.tested_steps()
+    episodes = len(data.test_episodes)
+    sample = data.test_episodes.meta_batch(range(min(shares.threads, episodes)))
+    queries, price = sample.query.x.shape[1], ""
+    if shares.obstacle is None:
+        sample = learner.transfer_batch_to_device(sample, learner.device, 0)
+        started = time.perf_counter()
+        shares.map(lambda algorithm, share: adaptation_curve(algorithm, share, steps, learner.transductive), sample)
+        price = f": about {as_time((time.perf_counter() - started) * episodes / len(sample.query.x) / trainer.world_size)}"
     say(
         f"transductive={str(learner.transductive).lower()} answers each of {episodes} x {queries} queries in a forward pass of its own, "
-        f"after {' and '.join(map(str, steps))} adaptation steps: about {as_time(seconds)}"
+        f"after {' and '.join(map(str, steps))} adaptation steps{price}"
     )
