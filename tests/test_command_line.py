@@ -278,11 +278,6 @@ def test_an_evaluation_ends_within_seconds_of_a_signal(sent, code, tmp_path):
         compose_run("task=glyphs", "task.queries=15", "task.shots=1", "threads=1", *[o for o in TINY if o != "threads=1"]), tmp_path / "run"
     )
     slow = ["transductive=false", "test_episodes=600", "eval_batch_size=600", "eval_adaptation_steps=50"]
-    command = [sys.executable, "-u", "-m", "innerloop", "eval", str(tmp_path / "run"), *slow]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=10)
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=15)
-    assert process.returncode == code and "Stopped as the test episodes were scored; give the same command again" in stderr
+    found, stderr = stopped(["-m", "innerloop", "eval", str(tmp_path / "run"), *slow], sent, "in a forward pass of its own")
+    assert found == code and "Stopped as the test episodes were scored; give the same command again" in stderr
     assert "Traceback" not in stderr and not (tmp_path / "run" / "evaluations").exists()

@@ -100,7 +100,7 @@ def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
         assert [p["value"] for p in results["curve"]] == pytest.approx([p["value"] for p in one["curve"]], rel=1e-5)
         assert results["ci95"] == pytest.approx(one["ci95"], rel=1e-5)
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
-        [*(path.name for path in (tmp_path / "one").iterdir()), ".hydra", "evaluations"]
+        [*(path.name for path in (tmp_path / "one").iterdir()), ".hydra", "console.log", "evaluations"]
     )
     trained = {path.name: read(path)["state_dict"] for path in tmp_path.glob("two/checkpoints/*")}
     (tmp_path / "two" / "results.json").unlink()
