@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from innerloop.reports import figures
-from innerloop.reports.charts import calibration_chart, class_chart, group_of, heat_maps
+from innerloop.reports.charts import calibration_chart, class_chart, difference_chart, group_of, heat_maps
+from innerloop.reports.compare import Scored
 from innerloop.reports.inspection import predictions_after
 from innerloop.reports.jobs import Job
 from innerloop.reports.report import for_people, write_report
 from innerloop.reports.table import number
+from innerloop.reports.verdicts import Contender, compare_contenders
 from innerloop.runs.answers import Answers, read_answers
-from innerloop.runs.evidence import read_evidence
+from innerloop.runs.evidence import Evidence, read_evidence
 from innerloop.runs.experiment import load_run, run
 from innerloop.sweeps.job import hint_of
 from tests.command_line import call
@@ -105,6 +107,22 @@ def test_algorithms_beside_the_first_that_is_no_baseline(pages):
     assert "Beside maml" in page and "Differences from maml" in page and "algo=joint" not in page.partition("<code>")[0]
     assert "baseline sinusoid_oracle" not in page
     assert page.count("<h3>Unseen functions</h3>") == 3
+    forest = page.partition("<h3>Differences from maml</h3>")[2].partition("</section>")[0]
+    assert "<td>joint</td>" in forest and "<td>sinusoid_oracle</td>" in forest and "diverged" not in forest
+
+
+def test_differences_leave_out_what_diverged_and_nothing_else():
+    """A baseline that is twenty times worse than a good learner has not diverged: it ends where all begin."""
+
+    def group(*means):
+        scores = np.random.default_rng(0).normal(means, 0.01, (50, len(means)))
+        results = {"metric": "mse", "algo": "x", "baseline": False, "seed": 0}
+        return {0: Scored(Job("x", {}, None, "", set()), results, Evidence([], [*range(len(means))], {"mse": scores}))}
+
+    groups = {"maml": group(4.0, 0.2), "scratch": group(4.0, 4.1), "wild": group(4.0, 1e9)}
+    contenders = [Contender(name, "x", False, [0], of[0].evidence.measures["mse"][None, :, -1], 1, "mse") for name, of in groups.items()]
+    chart = difference_chart(compare_contenders(contenders[0], contenders[1:], lower_is_better=True), groups)
+    assert [row[0] for row in chart.rows] == ["scratch"] and chart.note.endswith("Not drawn, since diverged: wild.")
 
 
 def test_it_stands_by_itself_and_is_the_same_again(pages, tmp_path):

@@ -96,7 +96,7 @@ def validation_charts(groups: Groups) -> list[Chart]:
         if seconds:
             by_time[name] = (np.multiply(steps, np.mean(seconds)), means, half)
     results = next(iter(next(iter(groups.values())).values())).results
-    note = "Mean over seeds, on episodes of classes that are neither trained on nor tested on; the band is the 95 % interval over episodes."
+    note = "Mean over seeds, on tasks that are neither trained on nor tested on; the band is the 95 % interval over episodes."
     found = []
     if by_steps:
         found = [line_chart("Validation during training", "outer steps", metric, by_steps, note, by_chance(results))]
@@ -136,9 +136,14 @@ def spread_chart(groups: Groups) -> Chart:
     )
 
 
-def difference_chart(comparisons: Sequence[Comparison]) -> Chart | None:
-    """Each contender's difference, with the interval of these networks and, wider, that of these algorithms."""
-    finite = [one for one in comparisons if abs(one.difference) <= 10 * abs(one.value - one.difference)]  # the others diverged
+def difference_chart(comparisons: Sequence[Comparison], groups: Groups) -> Chart | None:
+    """Each contender's difference, with the interval of these networks and, wider, that of these algorithms.
+
+    What ended far above where the others begin, as `figures.highest` has it, is named and not drawn: all else would be one point.
+    """
+    begin = [mean_over_seeds(group)[0][:, 0].mean() for group in groups.values()]
+    most = 10 * np.nanmax(np.abs(begin))
+    finite = [one for one in comparisons if abs(one.value) <= most]
     if not finite:
         return None
     scale = 100 if finite[0].metric in IN_PERCENT else 1
@@ -147,6 +152,8 @@ def difference_chart(comparisons: Sequence[Comparison]) -> Chart | None:
     drawn = figures.forest(title, f"difference of {unit(finite[0].metric)}", rows)
     numbers = [[name, *(f"{x:.4g}" for x in values)] for name, *values in rows]
     note = "Thick: the 95 % interval for these networks, over episodes. Thin: for these algorithms, over episodes and seeds."
+    if diverged := [one.name for one in comparisons if one not in finite]:
+        note += f" Not drawn, since diverged: {', '.join(diverged)}."
     return Chart(title, drawn, ["", "difference", "± these networks", "± these algorithms"], numbers, note)
 
 

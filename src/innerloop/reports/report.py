@@ -108,7 +108,7 @@ def section(runs: list[Scored], beside: str | None) -> Section:
     comparisons = [one._replace(name=for_people(one.name), beside=for_people(one.beside)) for one in comparisons]
     drawn: list[Chart | None] = [adaptation_chart(shown)]
     if len(shown) > 1:
-        drawn += [difference_chart(comparisons), spread_chart(shown), *validation_charts(shown)]
+        drawn += [difference_chart(comparisons, groups), spread_chart(shown), *validation_charts(shown)]
     charts = [chart for chart in drawn if chart]
     warnings = doubts(comparisons) if candidates else []
     return Section(name_of(runs[0].results), groups, charts, len(groups) - len(shown), comparisons, warnings)
