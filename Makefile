@@ -1,8 +1,10 @@
 # `make demo` and `make test` do all their own set-up, in .venv. PYTHON=python3.12 chooses another interpreter (3.11 or 3.12).
 PYTHON ?= python3
 BIN := .venv/bin
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo 'innerloop needs Python 3.11 or 3.12; name one: make PYTHON=python3.12'; exit 1; }
 
-.PHONY: demo test test-slow test-slurm check benchmark install requirements clean
+.PHONY: demo test test-slow test-slurm check benchmark docs install install-light requirements clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
@@ -29,16 +31,29 @@ check: install
 benchmark: install
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
+# docs/settings.md, from the comments in conf/ and config.py
+docs: install
+	$(BIN)/python scripts/settings.py
+
 install: .venv/installed
 
 # uv, because it can pass learn2learn's build setting on and replace its outdated requirements (pyproject.toml, [tool.uv])
 .venv/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
-	  { echo 'innerloop needs Python 3.11 or 3.12; name one: make PYTHON=python3.12'; exit 1; }
+	@$(CHECK_PYTHON)
 	@echo 'Setting up .venv: about 6 GB with PyTorch and Ray, learn2learn is compiled; minutes the first time'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .
+	@touch $@
+
+# what trains and scores, without launchers, Optuna, learn2learn, transformers and the tests' own: about a fifth of the packages
+install-light: .venv/installed-light
+
+.venv/installed-light: requirements.txt pyproject.toml
+	@$(CHECK_PYTHON)
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints requirements.txt --editable .
 	@touch $@
 
 # new pins of everything, for all platforms

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from innerloop.config import InputError, register
 from innerloop.console import announced
+from innerloop.sweeps import reference  # noqa: F401  what --help says of the settings
 from innerloop.sweeps.launchers import preset_launchers
 from innerloop.sweeps.overrides import check_arguments
 

@@ -16,7 +16,7 @@ from hydra.core.singleton import Singleton
 from innerloop import cli
 from innerloop.config import register
 from innerloop.console import said
-from innerloop.sweeps import callbacks  # noqa: F401  registers what Hydra would forget with the first command
+from innerloop.sweeps import callbacks, reference  # noqa: F401  register what Hydra would forget with the first command
 from innerloop.sweeps.search import LOCKS
 from tests.conftest import ROOT
 

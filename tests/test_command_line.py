@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from innerloop.config import InputError
+from innerloop.reports.jobs import sweep_rows
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from tests.command_line import call, start
@@ -206,6 +207,8 @@ def test_bad_checkpoints_and_runs(finished, tmp_path):
     directory = finished[0]
     with pytest.raises(InputError, match="is of another architecture than this configuration"):
         rescore(directory, ["model.hidden=[7]"])
+    with pytest.raises(InputError, match="model.body.1.bias is 40 there and 7 here, model.body.1.weight is 40x1 there and 7x1 here"):
+        rescore(directory, ["model.hidden=[7]"])
     with pytest.raises(InputError, match="override 'task.shotz=1' does not fit the run"):
         rescore(directory, ["task.shotz=1"])
     with pytest.raises(InputError, match="override 'task=nothing' does not fit the run"):
@@ -214,6 +217,10 @@ def test_bad_checkpoints_and_runs(finished, tmp_path):
         rescore(directory, ["task.slope=[1,"])
     with pytest.raises(InputError, match="has no config.yaml"):
         load_run(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").write_text("")
+    with pytest.raises(InputError, match="config.yaml is damaged: it has no algo, engine, model, optimizer, scheduler, task, trainer"):
+        load_run(tmp_path / "empty")
     copy = tmp_path / "copy"
     (copy / "checkpoints").mkdir(parents=True)
     (copy / "config.yaml").write_bytes((directory / "config.yaml").read_bytes())
@@ -224,6 +231,28 @@ def test_bad_checkpoints_and_runs(finished, tmp_path):
         (copy / "checkpoints" / "best.ckpt").write_bytes(damaged)
         with pytest.raises(InputError, match="best.ckpt is damaged"):
             load_run(copy)
+
+
+def test_more_classes_than_the_head_has_outputs(tmp_path):
+    run(compose_run(*TINY, "task=tabular", "task.queries=2"), tmp_path)
+    with pytest.raises(InputError, match="2 outputs there and 3 here, one for each way; keep task.ways, or train with algo=protonet"):
+        rescore(tmp_path, ["task.ways=3"])
+
+
+def test_debugging_says_that_its_numbers_mean_nothing(tmp_path):
+    stdout, stderr = call("train.py", "trainer=debug", f"hydra.run.dir={tmp_path}")
+    assert stderr == "" and "outer step 3/3: " in stdout
+    assert "Note: all goes well, in 3 batches of training, validation and test; the numbers mean nothing" in stdout
+
+
+def test_tags_are_kept_and_part_no_runs(tmp_path):
+    for seed in (0, 1):
+        results = run(compose_run(*TINY, "algo=scratch", f"tags=[paper,seed{seed}]", f"seed={seed}"), tmp_path / f"{seed}")
+        assert results["tags"] == ["paper", f"seed{seed}"]
+    (group,) = {tuple(row.items()) for row in ({k: row[k] for k in ("mean", "std", "seeds")} for row in sweep_rows(tmp_path))}
+    assert dict(group)["seeds"] == 2
+    (row,) = sweep_rows(tmp_path / "0")
+    assert row["job"] == "0"
 
 
 def test_the_bar_counts_outer_steps_and_tasks(tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 
 import numpy as np
 import pytest
@@ -25,11 +26,33 @@ def test_readme_is_short_and_names_the_two_commands():
     assert "make demo" in README and "make test" in README
 
 
+def test_lines_wrap():
+    """But for tables, and blocks of code."""
+    texts = {path: path.read_text() for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md")}
+    long = [f"{path.name}: {line}" for path, text in texts.items() for line in text.splitlines() if len(line) > 160]
+    assert [line for line in long if ": |" not in line and ":     " not in line] == []
+
+
+def test_versions_and_commands_beside_it_agree():
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == package["version"]
+    steps = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]["test"]["steps"]
+    assert steps[-1] == {"run": "make test"} and "RUN make install-light" in (ROOT / "Dockerfile").read_text()
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["id"] for hook in hooks] == ["ruff", "format", "rooms"]
+
+
 def test_files_and_pictures_it_points_to_exist():
     names = re.findall(r"`((?:src/innerloop|notebooks)/[\w/]+\.\w+)`", README) + re.findall(r"!\[.*?\]\((.*?)\)", README)
     shown_as_new = {"src/innerloop/algorithms/signsgd.py", "src/innerloop/tasks/functions/sawtooth.py"}
     assert len(names) > 3
     assert [name for name in names if name not in shown_as_new and not (ROOT / name).is_file()] == []
+
+
+def test_every_experiment_in_its_tables_is_there():
+    text = README + (ROOT / "docs" / "results.md").read_text()
+    named = set(re.findall(r"`(?:experiment=)?((?:omniglot|sinusoid)_\w+?)`", text)) - {"sinusoid_oracle"}
+    assert len(named) == 9 and named <= {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("command", re.findall(r"^ +(?:python )(train\.py .*?)(?: +#.*)?$", README, re.MULTILINE))

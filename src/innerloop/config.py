@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-# Settings that decide no number of a run: where it is, how it goes on, and what changes speed, memory or the screen alone.
-PLACES = ("output_dir", "resume")
+# Settings that decide no number of a run: where it is, how it goes on, what it is called, and what changes speed, memory or the screen.
+PLACES = ("output_dir", "resume", "tags")
 NOT_THE_NUMBERS = (*PLACES, "target", "num_workers", "eval_batch_size", "logger", "callbacks.progress", "trainer.log_every_n_steps")
 
 
@@ -66,7 +66,7 @@ class RunConfig:
     callbacks: Any = field(default_factory=dict)
     logger: Any = field(default_factory=dict)
 
-    seed: int = 0
+    seed: int = 0  # of the initial weights and the training episodes; those of validation and test are the same for all
     outer_steps: int = 5000  # updates of the outer loop
     meta_batch_size: int = 25  # episodes in one outer step, over all devices
     eval_adaptation_steps: int = 10  # K: the metric is reported after 0..K inner steps
@@ -74,8 +74,8 @@ class RunConfig:
     # takes a forward pass of its own (transductive=false), the last alone
     scored_steps: Any = None
     eval_batch_size: int = 25  # episodes evaluated at once; changes speed and memory, not results
-    val_episodes: int = 100
-    test_episodes: int = 600
+    val_episodes: int = 100  # of each validation, by which the best weights are selected
+    test_episodes: int = 600  # on which the result rests
     episodes: str | None = None  # a file of test episodes (innerloop episodes RUN FILE) to be scored on instead of drawn ones
     disjoint: bool = False  # test episodes share no image, as many as there are images for: an interval for other images, not episodes
     val_every: int = 500  # outer steps between validations
@@ -90,7 +90,8 @@ class RunConfig:
     threads: int | None = 1  # over tasks, each with a share of the meta-batch; 1 is fastest for small nets, null takes all cores
     estimate: bool = False  # say what an outer step takes of memory and operations, from its shapes, and stop
     resume: str = "auto"  # auto: an interrupted run goes on if its settings and code are the same; force: whatever they are
-    output_dir: str | None = None  # set by experiment.run
+    tags: list[str] = field(default_factory=list)  # words of yours, as [paper,baseline]: kept in results.json, shown in the report
+    output_dir: str | None = None  # where the run writes; set it by hydra.run.dir=DIR
 
 
 OWN = tuple(field.name for field in fields(RunConfig))  # the names at the top of a configuration

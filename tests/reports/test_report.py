@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from innerloop.config import InputError
 from innerloop.reports import figures
 from innerloop.reports.charts import calibration_chart, class_chart, difference_chart, group_of, heat_maps
 from innerloop.reports.compare import Scored
@@ -20,6 +21,7 @@ from innerloop.reports.verdicts import Contender, compare_contenders
 from innerloop.runs.answers import Answers, read_answers
 from innerloop.runs.evidence import Evidence, read_evidence
 from innerloop.runs.experiment import load_run, run
+from innerloop.runs.folder import read_results
 from innerloop.sweeps.job import hint_of
 from tests.command_line import call
 from tests.conftest import TINY, compose_run
@@ -141,6 +143,11 @@ def test_what_cannot_be_reported(pages, tmp_path):
     call("-m", "innerloop", "eval", str(root / "glyphs"), "task.shots=2")
     evaluation = report(*(root / "glyphs" / "evaluations").glob("*.json"), output=tmp_path / "evaluation.html")
     assert "No pictures of episodes: " in evaluation
+    for curve in (None, [], [{"step": 0}]):
+        damaged = json.loads((root / "glyphs" / "results.json").read_text()) | {"curve": curve}
+        (tmp_path / "results.json").write_text(json.dumps(damaged))
+        with pytest.raises(InputError, match="results.json is damaged"):
+            read_results(tmp_path / "results.json")
 
 
 def test_heat_maps_leave_out_what_diverged_and_name_the_rest():

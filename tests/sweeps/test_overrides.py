@@ -6,6 +6,7 @@ from innerloop.config import InputError
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.sweeps.overrides import check_arguments
+from innerloop.sweeps.overrides import sentence as sentence_for
 from tests.command_line import call
 from tests.conftest import TINY, compose_run
 
@@ -80,3 +81,13 @@ def test_a_setting_that_nothing_would_read_is_refused_wherever_it_comes_from(tmp
         build_run(compose_run("+model.hiden=[3]"))
     with pytest.raises(InputError, match="stands where a class is to be built"):
         run(compose_run(*TINY, "+callbacks.x=1"), tmp_path / "x")
+
+
+def test_what_needs_another_package_says_which():
+    for text, missing, extra in (
+        ("hydra/launcher=ray", "hydra/launcher/ray", "ray"),
+        ("sweep=search_maml", "hydra/sweeper/optuna", "search"),
+    ):
+        place = missing.rpartition("/")[0]
+        error = Exception(f"In 'x': Could not find '{missing}'\n\nAvailable options in '{place}':\n\tbasic\nConfig search path")
+        assert sentence_for([text], error).endswith(f" needs a package that is not installed; pip install 'innerloop[{extra}]'")

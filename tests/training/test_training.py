@@ -13,7 +13,7 @@ from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.checkpoint import read
 from tests.command_line import start
-from tests.conftest import ROOT, TINY, compose_run
+from tests.conftest import TINY, compose_run
 
 
 @pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", "reptile"])
@@ -109,12 +109,6 @@ def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
     for name, state in trained.items():
         again = read(tmp_path / "two" / "checkpoints" / name)["state_dict"]
         assert all(torch.equal(again[key], state[key]) for key in state)
-
-
-def test_every_row_of_the_readme_table_is_an_experiment():
-    named = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
-    assert named
-    assert all(name in (ROOT / "README.md").read_text() for name in named)
 
 
 def test_accumulated_meta_batches_are_one_outer_step(tmp_path):

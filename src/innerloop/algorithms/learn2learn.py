@@ -24,8 +24,11 @@ from innerloop.config import InputError
 from innerloop.engine.forward import Weights, output_of
 from innerloop.episode import Examples
 
-with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end
-    import learn2learn as l2l
+try:
+    with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end
+        import learn2learn as l2l
+except ImportError as error:
+    raise InputError(f"engine=learn2learn needs its package ({error}); `make install` compiles it, or use engine=loop") from error
 
 
 class Learn2LearnLoop:

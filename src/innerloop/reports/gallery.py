@@ -16,12 +16,12 @@ LEGEND = "mean and 95 % interval over test episodes; †: not shown to beat the 
 
 class Kind(NamedTuple):
     """Runs on the same test episodes. values: what each algorithm reached, a line for each of its settings, averaged over its seeds.
-    best: the name and value of the best. unbeaten: what is to be said where no algorithm is shown to beat the best baseline, or None."""
+    best: the name and value of the best. unbeaten: those of the best baseline, where no algorithm is shown to beat it, or None."""
 
     name: str
     values: dict[str, str]
     best: tuple[str, str]
-    unbeaten: str | None
+    unbeaten: tuple[str, str] | None
 
 
 def gallery(runs: list[Scored]) -> tuple[Table, list[str]]:
@@ -30,7 +30,8 @@ def gallery(runs: list[Scored]) -> tuple[Table, list[str]]:
     table = Table("", *algorithms, title=LEGEND, title_justify="left")
     for kind in kinds:
         table.add_row(kind.name, *(kind.values.get(algorithm, "") for algorithm in algorithms))
-    return table, [f"on {kind.name}, {kind.unbeaten}" for kind in kinds if kind.unbeaten]
+    unbeaten = [(kind.name, *kind.unbeaten) for kind in kinds if kind.unbeaten]
+    return table, [f"on {name}, nothing is shown to beat the baseline {best}, {value}" for name, best, value in unbeaten]
 
 
 def by_kind(runs: list[Scored]) -> tuple[list[str], list[Kind]]:
@@ -48,7 +49,7 @@ def kind_of(runs: list[Scored]) -> Kind:
     if baselines and others:
         doubted = {one.name for one in compare_contenders(baselines[0], others, lower) if not one.answer}
         if len(doubted) == len(others):
-            unbeaten = f"nothing is shown to beat the baseline {baselines[0].name}, {reached(baselines[0])}"
+            unbeaten = (baselines[0].name, reached(baselines[0]))
     values: dict[str, list[str]] = {}
     for one in contenders:
         values.setdefault(one.algo, []).append(reached(one) + " †" * (one.name in doubted))

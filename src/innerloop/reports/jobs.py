@@ -86,10 +86,15 @@ def sweep_rows(directory: Path, sort: str | None = None) -> list[dict[str, Any]]
     rows = []
     for job in jobs:
         values = groups[job.name]
+        name = directory.absolute().name if job.name == "." else job.name
         spread = statistics.stdev(values) if len(values) > 1 else None
         result = {key: (job.results or {}).get(key) for key in ("metric", "value", "ci95", "val_loss")}
         rows.append(
-            {"job": job.name, **{heading(key): cell(key, job.settings.get(key)) for key in keys}, **result}
+            {
+                "job": name,
+                **{heading(key): cell(key, job.settings.get(key)) for key in keys},
+                **result,
+            }
             | {"mean": statistics.mean(values) if values else None, "std": spread, "seeds": len(values), "remark": job.remark}
         )
     if sort:

@@ -77,7 +77,7 @@ def write_report(paths: list[Path], output: Path, trust: bool = False) -> None:
         "details": [details(run, trust, len(runs) == 1) for run in looked_at],
     }
     environment = Environment(loader=PackageLoader("innerloop.reports", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(short=short, in_words=in_words)
+    environment.filters.update(short=short, for_people=for_people, in_words=in_words)
     text = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", environment.get_template("report.html").render(page))  # in names of classes
     write_whole(output, text.encode())
 
@@ -116,7 +116,7 @@ def section(runs: list[Scored], beside: str | None) -> Section:
 
 def bests(kinds: list[Kind]) -> str:
     """The best of each kind, in one sentence."""
-    return "The best, " + "; ".join(f"on {kind.name}: {kind.best[0]}, {kind.best[1]}" for kind in kinds) + "."
+    return "The best, " + "; ".join(f"on {kind.name}: {for_people(kind.best[0])}, {kind.best[1]}" for kind in kinds) + "."
 
 
 def sentence(found: Section) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
 from innerloop.config import InputError, check_choice, check_count, differences, flat, short_name
@@ -189,8 +190,23 @@ def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> No
         else:  # trainer=fsdp: each device takes its part
             set_model_state_dict(learner, state, options=StateDictOptions(full_state_dict=True))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = mismatch(state, learner.state_dict()) or " ".join(str(error).split())[:300]
         raise InputError(f"checkpoint {path} is of another architecture than this configuration: {reason}") from error
+
+
+def mismatch(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> str:
+    """The weights of two architectures that differ, in words."""
+    for name in here.keys() & there.keys():
+        if there[name].shape != here[name].shape and name.endswith("head.weight") and there[name].shape[1:] == here[name].shape[1:]:
+            outputs = f"{len(there[name])} outputs there and {len(here[name])} here"
+            return f"{outputs}, one for each way; keep task.ways, or train with algo=protonet, which takes any"
+    shapes = {name: (size(there.get(name)), size(here.get(name))) for name in sorted({*there, *here})}
+    parts = [f"{name.removeprefix('algorithm.')} is {old} there and {new} here" for name, (old, new) in shapes.items() if old != new]
+    return ", ".join(parts[:3]) + (f", and {len(parts) - 3} more" if len(parts) > 3 else "")
+
+
+def size(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
 
 
 def load_run(output_dir: str | Path, trust: bool = False) -> Run:

@@ -64,9 +64,14 @@ def read_results(path: Path) -> Results:
         raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
     if isinstance(results, dict) and isinstance(results.get("config"), dict):
         check_version(path, results["config"])
-    if not isinstance(results, dict) or not READ <= set(results):
+    if not isinstance(results, dict) or not READ <= set(results) or not is_curve(results["curve"]):
         raise InputError(f"{path} is damaged (it is not a run's); delete it or run the job again")
     return results
+
+
+def is_curve(points: Any) -> bool:
+    """Whether these are the points of an adaptation curve."""
+    return isinstance(points, list) and bool(points) and all(isinstance(p, dict) and {"step", "value", "ci95"} <= set(p) for p in points)
 
 
 def check_version(path: Path, config: Mapping[Any, Any]) -> None:

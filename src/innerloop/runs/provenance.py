@@ -30,11 +30,16 @@ def peak_memory_mb() -> float:
 
 
 def command() -> str:
-    """What to type to have this again: of a job in a sweep, the job alone."""
+    """What to type to have this again: of a job in a sweep, the job alone. A notebook has none."""
     if HydraConfig.initialized():
         return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
-    program = Path(sys.argv[0]).name.replace("__main__.py", "innerloop")
-    return shlex.join([program, *sys.argv[1:]])
+    if "ipykernel" in sys.modules:
+        return "none: a notebook; config.yaml has its settings"
+    program = Path(sys.argv[0]).absolute()
+    if program.name in ("innerloop", "__main__.py"):
+        return shlex.join(["innerloop", *sys.argv[1:]])
+    here = Path.cwd()
+    return shlex.join(["python", str(program.relative_to(here) if program.is_relative_to(here) else program), *sys.argv[1:]])
 
 
 @functools.cache  # of the code that was loaded, not of what it is when a run ends

@@ -50,6 +50,7 @@ def write_results(
         **summary(curve, objective.metric, objective.lower_is_better),
         "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.support_size),
         "transductive": cfg.transductive is True and sees_other_queries(learner.algorithm),
+        "tags": list(cfg.tags),
         "seed": cfg.seed,
         "algo": short_name(cfg.algo._target_),
         "baseline": learner.algorithm.baseline,

@@ -20,7 +20,10 @@ def load_config(output_dir: Path) -> DictConfig:
     try:
         saved = OmegaConf.load(path)
         check_version(path, saved if isinstance(saved, DictConfig) else {})
-        return with_output_dir(OmegaConf.merge(RunConfig, saved), str(output_dir))  # type: ignore[arg-type]
+        cfg: Any = OmegaConf.merge(RunConfig, saved)  # type: ignore[arg-type]
+        if missing := sorted(OmegaConf.missing_keys(cfg)):
+            raise InputError(f"{path} is damaged: it has no {', '.join(missing)}; run the job again")
+        return with_output_dir(cfg, str(output_dir))
     except InputError:
         raise
     except (YAMLError, ValueError, OmegaConfBaseException) as error:

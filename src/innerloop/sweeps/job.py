@@ -98,7 +98,9 @@ def report(results: Results, output_dir: Path) -> None:
     table = results_table(results)
     show(table)
     said.info(as_text(table))
-    if hint := hint_of(results):
+    if batches := results["config"]["trainer"].get("fast_dev_run"):
+        say(f"Note: all goes well, in {batches} batches of training, validation and test; the numbers mean nothing")
+    elif hint := hint_of(results):
         say(f"Note: {hint}")
     say(f"results: {output_dir / 'results.json'}")
 

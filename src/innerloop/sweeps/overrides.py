@@ -16,6 +16,7 @@ from innerloop.config import OWN, InputError, flat, register, suggestion
 CONF = Path(__file__).parents[3] / "conf"
 ELSEWHERE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun")
 TAKE_A_WORD = ("--cfg", "-c", "--package", "-p")
+EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers", "ray": "ray", "optuna": "search"}
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
@@ -74,7 +75,9 @@ def sentence(texts: list[str], error: Exception) -> str:
     message = str(error)
     if choice := re.search(r"Could not find '([^']+)'", message):
         path = next((text for text in texts if text.lstrip("+").replace("=", "/", 1) == choice[1]), choice[1])
-        group, _, name = path.lstrip("+").partition("=")
+        group, _, name = path.lstrip("+").partition("=") if "=" in path else path.rpartition("/")  # a file's own default
+        if group.startswith("hydra/") and name in EXTRAS:
+            return f"{path} needs a package that is not installed; pip install 'innerloop[{EXTRAS[name]}]'"
         listed = message.partition("Available options in")[2].partition("Config search path")[0].splitlines()[1:]
         names = [option.strip() for option in listed if option.strip()]
         names += [f"{file.parent.name}/{file.stem}" for file in sorted((CONF / group).glob("*/*.yaml"))]

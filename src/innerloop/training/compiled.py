@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.console import announced
 from innerloop.episode import Episode, Examples
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
         graph = make_fx(step, decomposition_table={torch.ops.aten.bmm.default: bmm}, tracing_mode="fake")(*weights, *flat(episodes))
         # no guards: whoever calls this keeps to the shapes
         compiled = torch.compile(graph, fullgraph=True, dynamic=False, options={"guard_filter_fn": torch.compiler.skip_all_guards_unsafe})
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), announced("compiling the outer gradient: half a minute, or seconds another time"):
             warnings.simplefilter("ignore")  # torch's, of its own parts
             compiled(*(p.detach() for p in slow), *flat(episodes))
     except Exception as error:  # no C++ compiler, an operation that cannot be traced, ...

@@ -49,15 +49,15 @@ class ProgressBar(RichProgressBar):
         """Where training is, how good, how fast (validation counted in), and how long it will take."""
         data, found, metric = trainer.datamodule, trainer.callback_metrics, f"val/{learner.algorithm.objective.metric}"
         tasks = data.meta_batch_size * trainer.accumulate_grad_batches
-        steps, total = trainer.global_step, len(data.train_episodes) // tasks
+        steps, total = trainer.global_step, int(self.total_train_batches)
         seconds_a_step = (time.perf_counter() - self._started) / (steps - self._first_step)
         score = f"{metric} {found[metric]:.4f} ± {found[f'{metric}_ci95']:.4f}"
         if found["val/loss"] != found[metric]:
             score = f"val/loss {found['val/loss']:.4f}, {score}"
         if not math.isfinite(found[metric]) or abs(found[metric]) > 1e5:
             score = f"{metric} diverged within the adaptation steps"
-        left = as_time(seconds_a_step * (total - steps))
-        return f"outer step {steps}/{total}: {score}; {speed(tasks / seconds_a_step)}, {left} left"
+        left = f", {as_time(seconds_a_step * (total - steps))} left" if self.is_disabled else ""  # which a bar says
+        return f"outer step {steps}/{total}: {score}; {speed(tasks / seconds_a_step)}{left}"
 
     @property
     def total_train_batches(self) -> int | float:
