@@ -46,7 +46,7 @@ install: .venv/installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt --editable .
 	@touch $@
 
-# what trains and scores, without launchers, Optuna, learn2learn, transformers and the tests' own: about a fifth of the packages
+# what trains and scores, without launchers, Optuna, learn2learn, transformers and the tests' own: less than half of the packages
 install-light: .venv/installed-light
 
 .venv/installed-light: requirements.txt pyproject.toml

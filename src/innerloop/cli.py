@@ -19,9 +19,21 @@ def main() -> None:
     freeze = verbs.add_parser("episodes", help="write the test episodes of a run into a file, for others to be scored on (episodes=FILE)")
     freeze.add_argument("run", type=Path, help="output directory of the run")
     freeze.add_argument("file", type=Path, help="to be written, NAME.npz")
-    export = verbs.add_parser("export", help="write the low-rank weights or the prompt of a language model as peft's own files")
-    export.add_argument("run", type=Path, help="output directory of the run")
+    predict = verbs.add_parser("predict", help="fit a run to a few examples of your own, and label new ones")
+    predict.add_argument("run", type=Path, help="output directory of the run, or the folder of an exported learner")
+    predict.add_argument("support", help="what to fit it to: a folder with a folder for each class, a zip of one, or a CSV file")
+    predict.add_argument("new", help="what to label: a folder of files, or a CSV file")
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write all answers as a CSV file, and show the first")
+    predict.add_argument("--abstain", type=float, metavar="SHARE", help="answer the surest part alone, as 0.8 for four fifths")
+    export = verbs.add_parser(
+        "export", help="take a learner away: a folder for innerloop.load and hubs; with SUPPORT, the network fitted to it (torch, ONNX)"
+    )
+    export.add_argument("run", type=Path, help="output directory of the run; of a language model, peft's own files are written")
     export.add_argument("directory", type=Path, help="to be written, a new folder")
+    export.add_argument("support", nargs="?", help="as for predict")
+    export.add_argument("--onnx", action="store_true", help="network.onnx beside network.pt2")
+    for verb in (predict, export):
+        verb.add_argument("--steps", type=int, metavar="K", help="of adaptation, instead of the run's own")
     meter = verbs.add_parser("leak", help="how much better a run is for looking at the other queries (batch norm)")
     meter.add_argument("run", type=Path, help="output directory of the run")
     meter.add_argument("overrides", nargs="*", help="as for eval; task.queries=3 test_episodes=200 is quicker")
@@ -37,7 +49,7 @@ def main() -> None:
     report = verbs.add_parser("report", help="one HTML page on runs or sweeps, with charts and episodes")
     report.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or evaluations")
     report.add_argument("--output", type=Path, metavar="FILE", help="report.html in the first of them by default")
-    for verb in (evaluate, freeze, export, meter, report):
+    for verb in (evaluate, freeze, predict, export, meter, report):
         verb.add_argument("--trust", action="store_true", help="build also classes that neither innerloop nor your conf/ names")
     arguments = parser.parse_args()
     try:
@@ -50,7 +62,9 @@ def main() -> None:
         elif arguments.verb == "episodes":
             freeze_episodes(arguments.run, arguments.file, arguments.trust)
         elif arguments.verb == "export":
-            export_weights(arguments.run, arguments.directory, arguments.trust)
+            take_away(arguments)
+        elif arguments.verb == "predict":
+            predict_new(arguments)
         elif arguments.verb == "leak":
             measure_leak(arguments.run, arguments.overrides, arguments.trust)
         elif arguments.verb == "compare":
@@ -96,12 +110,39 @@ def freeze_episodes(run: Path, file: Path, trust: bool) -> None:
     print(f"episodes: {file}, checksum {write_episodes(file, episodes, len(episodes))}")
 
 
-def export_weights(run: Path, directory: Path, trust: bool) -> None:
-    """Writes them and says where."""
-    from innerloop.runs.export import export_adapter  # loads torch and transformers
+def predict_new(arguments: argparse.Namespace) -> None:
+    """Prints what the fit is worth, and the answers, or the first of them."""
+    from innerloop.reports.table import show
+    from innerloop.use.predict import answer_table, predict, write_answers  # loads torch
 
-    export_adapter(run, directory, trust)
-    print(f"adapter: {directory}")
+    answers, told = predict(
+        arguments.run, arguments.support, arguments.new, arguments.steps, arguments.abstain, arguments.trust
+    )  # fmt: skip
+    if arguments.csv:
+        write_answers(arguments.csv, answers)
+    show(answer_table(answers))
+    print("\n".join(told))
+    if arguments.csv:
+        print(f"answers: {arguments.csv}")
+
+
+def take_away(arguments: argparse.Namespace) -> None:
+    """Writes a learner, an adapted network or an adapter, and says where."""
+    from innerloop.runs.export import export_adapter, is_language_model  # loads torch
+    from innerloop.use.export import export_learner, export_network
+
+    run, directory, trust = arguments.run, arguments.directory, arguments.trust
+    if arguments.support is None and (arguments.onnx or arguments.steps is not None):
+        raise InputError("--onnx and --steps are of a network that was fitted; name the support set after the folder")
+    if arguments.support is not None:
+        export_network(run, directory, arguments.support, arguments.steps, arguments.onnx, trust)
+        print(f"network: {directory}")
+    elif is_language_model(run):
+        export_adapter(run, directory, trust)
+        print(f"adapter: {directory}")
+    else:
+        export_learner(run, directory, trust)
+        print(f"learner: {directory}, for innerloop.load; README.md is its card")
 
 
 def measure_leak(run: Path, overrides: list[str], trust: bool) -> None:

@@ -10,7 +10,8 @@ from scipy.io import wavfile
 from innerloop.config import InputError
 from innerloop.runs.experiment import run
 from innerloop.tasks.sounds import spoken
-from innerloop.tasks.sounds.spoken import Spoken, log_mel, mel_filters, read_wav
+from innerloop.tasks.sounds.log_mel import log_mel, mel_filters, read_wav
+from innerloop.tasks.sounds.spoken import Spoken
 from tests.conftest import DATA, TINY, compose_run
 from tests.tiny_data import wav, wav_files, write_csv, write_tree, write_zip
 

@@ -35,6 +35,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     any_ways: it can be trained at another number of ways than it is evaluated at.
     by_class: its training episodes are labelled by class, 0 to train_classes - 1, not by way.
     answers_jointly: its answer to a query depends on the other queries, so that its score is transductive.
+    any_classes: it answers for as many classes as its attribute `ways` says, whatever the model's width.
     """
 
     learns = True
@@ -42,6 +43,8 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     any_ways = False
     by_class = False
     answers_jointly = False
+    any_classes = False
+    ways: int
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()
@@ -79,6 +82,13 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     def trajectory(self, support: Examples, steps: int) -> Iterator[Adapted]:
         """What adaptation gives after 0, 1, ..., steps inner steps; a single item where there are no steps to count."""
         yield self.adapt(support)
+
+    def network(self, adapted: Adapted) -> nn.Module:
+        """What adaptation made of a meta-batch of one task, as a network of its own: x (n, ...) -> predictions (n, outputs).
+
+        Raises InputError where there is none.
+        """
+        raise InputError(f"{type(self).__name__} has no network of its own after adaptation; use one that has, such as MAML or ProtoNet")
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The outer loss of each task (tasks,), and the predictions on its query set (tasks, n, outputs)."""
@@ -197,3 +207,9 @@ class GradientBased(Algorithm[Weights]):
 
     def predict(self, adapted: Weights, x: Tensor) -> Tensor:
         return self.engine(self.model, adapted, x)
+
+    def network(self, adapted: Weights) -> nn.Module:
+        network = copy.deepcopy(self.model)
+        for name, weight in adapted.items():
+            network.get_parameter(name).data = weight[0].detach().clone()
+        return network

@@ -1,5 +1,7 @@
 """The baseline of frozen features."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -38,8 +40,18 @@ class Centroid(ProtoNet):
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
         return self.scale * super().predict(adapted, x)
 
+    def network(self, adapted: Tensor) -> nn.Sequential:
+        return nn.Sequential(copy.deepcopy(self.model), UnitLength(), self.nearest(adapted[0].detach()))
+
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes
         x, y = torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)
         predictions = self.classifier(super().embed(x))
         return self.objective.loss(predictions, y), predictions[:, support_x.shape[1] :]
+
+
+class UnitLength(nn.Module):
+    """Features (n, d) scaled to length 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.normalize(x, dim=-1)

@@ -1,5 +1,7 @@
 """Prototypical networks."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,8 @@ class ProtoNet(Algorithm[Tensor]):
     """
 
     any_ways = True
+    any_classes = True
+    scale = 1.0  # of the logits
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int) -> None:
         super().__init__(model, objective, engine)
@@ -42,3 +46,13 @@ class ProtoNet(Algorithm[Tensor]):
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
         # |z - p|^2 less its |z|^2, which is the same for all classes and so changes neither loss nor answer
         return 2 * self.embed(x) @ adapted.transpose(1, 2) - adapted.square().sum(-1).unsqueeze(1)
+
+    def network(self, adapted: Tensor) -> nn.Sequential:
+        """The embedding, and a linear layer whose weights are the prototypes."""
+        return nn.Sequential(copy.deepcopy(self.model), self.nearest(adapted[0].detach()))
+
+    def nearest(self, prototypes: Tensor) -> nn.Linear:
+        """`predict` of embedded queries, for prototypes (ways, features)."""
+        head = nn.Linear(prototypes.shape[1], len(prototypes))
+        head.weight.data, head.bias.data = self.scale * 2 * prototypes, -self.scale * prototypes.square().sum(-1)
+        return head

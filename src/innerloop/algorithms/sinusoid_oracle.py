@@ -28,6 +28,18 @@ class SinusoidOracle(Algorithm[Tensor]):
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
         return waves(x) @ adapted
 
+    def network(self, adapted: Tensor) -> nn.Module:
+        line = nn.Linear(2, 1, bias=False)
+        line.weight.data = adapted[0].T.detach().clone()
+        return nn.Sequential(Waves(), line)
+
+
+class Waves(nn.Module):
+    """Sine and cosine of x (n, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return waves(x)
+
 
 def waves(x: Tensor) -> Tensor:
     """x (tasks, n, 1) -> sine and cosine (tasks, n, 2)."""

@@ -117,7 +117,7 @@ def target_class(group: str, node: DictConfig) -> Any:
         ) from error
 
 
-def known_of(tasks: Tasks, target: Any) -> dict[str, Any]:
+def known_of(tasks: Any, target: Any) -> dict[str, Any]:
     """What a class has arguments for, of what is known of the tasks besides their shapes."""
     return {name: getattr(tasks, name) for name in OF_TASKS if name in inspect.signature(target).parameters}
 
@@ -125,26 +125,33 @@ def known_of(tasks: Tasks, target: Any) -> dict[str, Any]:
 def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:
     """Model and algorithm, fitted to the shapes of the tasks."""
     check_tokens(cfg)
-    model = build_model(cfg.model, tasks)
-    node = cfg.algo
-    if engine is engines.learn2learn:
-        from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice
-
-        target = learn2learn_class(algorithm_class(cfg))
-        node = OmegaConf.merge(node, {"_target_": f"{target.__module__}.{target.__name__}"})
-    known = known_of(tasks, algorithm_class(cfg))
-    algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)
-    if engine is engines.learn2learn:
-        check_all_weights(algorithm)
+    algorithm = algorithm_of(cfg.algo, cfg.model, tasks, engine)
     if tasks.train_ways != tasks.ways and not algorithm.any_ways:
         raise InputError(
-            f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {node._target_.rsplit('.', 1)[-1]} has one "
+            f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {cfg.algo._target_.rsplit('.', 1)[-1]} has one "
             "output for each way; make them equal or use algo=protonet"
         )
     return algorithm
 
 
-def build_model(node: DictConfig, tasks: Tasks) -> nn.Module:
+def algorithm_of(node: DictConfig, model_node: DictConfig, tasks: Any, engine: engines.Engine) -> Algorithm[Any]:
+    """From its settings and its model's, for tasks of those attributes."""
+    model = build_model(model_node, tasks)
+    target = target_class("algo", node)
+    known = known_of(tasks, target)
+    if engine is engines.learn2learn:
+        from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice
+
+        target = learn2learn_class(target)
+        node = DictConfig({**node, "_target_": f"{target.__module__}.{target.__name__}"})
+    algorithm = build(node, model=model, objective=tasks.objective, engine=engine, **known)
+    if engine is engines.learn2learn:
+        check_all_weights(algorithm)
+    assert isinstance(algorithm, Algorithm)
+    return algorithm
+
+
+def build_model(node: DictConfig, tasks: Any) -> nn.Module:
     """A model fitted to the shapes of the tasks, ready for weights of each task's own."""
     known = known_of(tasks, target_class("model", node))
     if node.get("base"):

@@ -5,8 +5,14 @@ from pathlib import Path
 from innerloop.config import InputError
 from innerloop.models.hf import HuggingFace
 from innerloop.runs.experiment import load_run
+from innerloop.runs.settings import load_config
 
 ADAPTER = ("lora_", "prompt", "modules_to_save")  # in the names of what peft writes
+
+
+def is_language_model(run: Path) -> bool:
+    """Whether a run learned to predict tokens, and so has no learner.json."""
+    return not (run / "learner.json").is_file() and "innerloop.tasks.language." in str(load_config(run).task.get("_target_"))
 
 
 def export_adapter(run: Path, directory: Path, trust: bool = False) -> None:

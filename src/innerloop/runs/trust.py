@@ -30,12 +30,16 @@ INTERPOLATION = re.compile(r"\$\{(?!oc\.env:INNERLOOP_DATA)[^{}]*:")  # calls a 
 def trusted_config(run: Path, trust: bool) -> DictConfig:
     """The configuration of a run, to build it from. Raises InputError where it names what it should not, unless `trust`."""
     cfg = load_config(run)
-    if strange := None if trust else next(unknown_in(OmegaConf.to_container(cfg, resolve=False)), None):
-        raise InputError(
-            f"{run / 'config.yaml'} asks for {strange}, which is neither of innerloop's own kinds nor in {CONF}; "
-            "look at it, and add --trust if it may run"
-        )
+    check_trusted(run / "config.yaml", OmegaConf.to_container(cfg, resolve=False), trust)
     return cfg
+
+
+def check_trusted(path: Path, settings: Any, trust: bool) -> None:
+    """Raises InputError where the settings in a file name what they should not, unless `trust`."""
+    if strange := None if trust else next(unknown_in(settings), None):
+        raise InputError(
+            f"{path} asks for {strange}, which is neither of innerloop's own kinds nor in {CONF}; look at it, and add --trust if it may run"
+        )
 
 
 def unknown_in(node: Any) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a family of tasks is to the rest of the project."""
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +11,7 @@ from innerloop.config import short_name
 from innerloop.episode import Episode
 from innerloop.objective import Objective
 from innerloop.tasks.class_episodes import ClassEpisodes
+from innerloop.tasks.readers import Numbers, Reader
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -59,6 +61,11 @@ class Tasks(ABC):
     def support_size(self) -> dict[str, int]:
         """What a learner is shown of an evaluation episode, in its units."""
         return {"examples": self.shots * (self.ways or 1)}
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        """What becomes of a raw input; None where there is nothing to be read. By default numbers of that shape, as they are."""
+        return Numbers(tuple(self.input_shape))
 
     @property
     def as_vectors(self) -> nn.Module:

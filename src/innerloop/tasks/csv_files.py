@@ -15,8 +15,9 @@ def read_rows(source: Path | Traversable, name: str, columns: Sequence[str], mor
     name: what errors call it. columns: that it must have. more: others, in words. Raises InputError where the file cannot be read,
     lacks a column, has no row, or a row has fewer or more cells than the first line.
     """
-    *others, last = [*columns, *more]
-    wanted = f"the columns {', '.join(others)} and {last}, and a row for each example"
+    *others, last = [*columns, *more] or ["a name"]
+    wanted = f"the columns {', '.join(others)} and {last}" if others else f"a column {last}" if columns else "names in its first line"
+    wanted += ", and a row for each example"
     try:
         text = source.read_text(encoding="utf-8-sig")  # Excel begins its files with a mark
         csv.field_size_limit(2**30)  # a text may be a book

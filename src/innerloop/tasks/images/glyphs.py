@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
+from innerloop.tasks.readers import Pictures
 
 # A character's script is the first word of its Unicode name. No script is in two splits.
 SCRIPTS: dict[Split, tuple[str, ...]] = {
@@ -55,6 +56,7 @@ class Glyphs(ClassTasks):
     """
 
     input_shape = (1, SIZE, SIZE)
+    reader = Pictures(1, SIZE, SIZE, ink=True)
 
     def classes(self, split: Split) -> Classes:
         images = draw_split(split)

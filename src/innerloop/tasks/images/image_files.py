@@ -1,6 +1,5 @@
 """Images with a class each: a tree of class folders, a zip of one, or an array file."""
 
-import contextlib
 import logging
 import os
 import zipfile
@@ -11,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from innerloop.config import InputError
 from innerloop.tasks.archives import opened
 from innerloop.tasks.base import SPLITS
 from innerloop.tasks.class_split import assigned
+from innerloop.tasks.images.seen import as_seen, is_deep
 
 log = logging.getLogger(__name__)
 KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
@@ -136,10 +136,6 @@ def pictures(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> 
         yield as_seen(image, bits or 16)
 
 
-def is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith("I;16")
-
-
 def bits_of(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> int:
     """How many bits the 16-bit images of a set use, 8 to 16: cameras and scanners often have 12."""
     most = max(int(np.asarray(image).max()) for image in (decode(root, name, read) for name in names) if is_deep(image))
@@ -147,18 +143,6 @@ def bits_of(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> i
     if bits < 16:
         log.info(f"the 16-bit images in {root} use {bits} bits: white is {2**bits - 1}")
     return bits
-
-
-def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
-    """Upright and in 8 bits, where Pillow would cut more off at 255; what is transparent is white. bits: that 16-bit images use."""
-    with contextlib.suppress(Exception):  # of what a camera wrote into the file: it is shown as it lies then, as viewers do
-        image = ImageOps.exif_transpose(image)
-    if is_deep(image):
-        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def read_arrays(path: Path) -> ImageSource:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from innerloop.config import InputError, check_count, check_flag, check_positive
@@ -17,8 +16,7 @@ from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.images.image_files import KINDS, image_source
 from innerloop.tasks.places import place_of
 from innerloop.tasks.prepared import Unprepared, load_prepared
-
-MODES = {1: "L", 3: "RGB"}
+from innerloop.tasks.readers import MODES, Pictures
 
 
 class Images(ClassTasks):
@@ -51,6 +49,7 @@ class Images(ClassTasks):
         check_count("task.split_seed", split_seed, least=0)
         check_positive("task.memory_mb", memory_mb)
         self.input_shape, self.augment = (channels, size, size), list((augment or {}).values())
+        self.reader = Pictures(channels, size, size)
         path = place_of(root, KINDS)
         path = packed(path.resolve())
         folder = path if path.is_dir() else path.parent
@@ -104,7 +103,6 @@ def prepare(root: Path, folders: list[str] | None, pool: bool, size: int, channe
     def images() -> Any:
         with image_source(root, folders, pool) as source:
             for image in with_progress_bar(source.images, "images (once)", sum(counts.values())):
-                pixels = np.asarray(image.convert(MODES[channels]).resize((size, size), Image.Resampling.LANCZOS))
-                yield pixels.reshape(size, size, channels).transpose(2, 0, 1)
+                yield Pictures(channels, size, size).scaled(image)
 
     return Unprepared((sum(counts.values()), channels, size, size), images(), {"counts": counts, "split": split})

@@ -12,6 +12,7 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.download import download
+from innerloop.tasks.readers import Pictures
 
 BASE_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 # of the archives there, and of what is in them: a user's own copy may be packed otherwise, or not at all
@@ -42,6 +43,7 @@ class Mnist(ClassTasks):
     """
 
     input_shape = (1, SIDE, SIDE)
+    reader = Pictures(1, SIDE, SIDE)  # its own files are bright on dark
 
     def __init__(
         self, root: str, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int

@@ -9,8 +9,9 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import read_split
 from innerloop.tasks.class_tasks import ClassTasks
-from innerloop.tasks.images.omniglot_cache import load_characters
+from innerloop.tasks.images.omniglot_cache import SIDE, load_characters
 from innerloop.tasks.images.omniglot_files import DRAWINGS
+from innerloop.tasks.readers import Pictures
 
 # The lists of vinyals are those that prototypical-networks published (Snell et al. 2017). The authors of maml and reptile shuffled the
 # order in which their file system listed the folders, so their lists cannot be had again: ours were made by `random.Random(seed).shuffle`
@@ -36,7 +37,8 @@ class Omniglot(ClassTasks):
     Raises InputError for arguments that do not fit, and for images that are missing (and cannot be downloaded) or damaged.
     """
 
-    input_shape = (1, 28, 28)
+    input_shape = (1, SIDE, SIDE)
+    reader = Pictures(1, SIDE, SIDE, ink=True)
 
     def __init__(
         self, root: str, split: str, rotate_test: bool,

@@ -11,6 +11,7 @@ from innerloop.config import InputError
 from innerloop.tasks.archives import with_progress_bar
 from innerloop.tasks.images.omniglot_files import CHARACTERS, DRAWINGS, fetch_sources, find_sources, read_characters
 from innerloop.tasks.prepared import Unprepared, load_prepared
+from innerloop.tasks.readers import Pictures
 
 SIDE = 28  # pixels, as in every paper since Vinyals et al.
 FILE = f"omniglot_{SIDE}x{SIDE}.npy"
@@ -49,4 +50,4 @@ def prepare(sources: list[Path]) -> Unprepared:
 
 
 def shrink(drawing: Image.Image) -> np.ndarray:
-    return 255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    return Pictures(1, SIDE, SIDE, ink=True).scaled(drawing)[0]

@@ -16,6 +16,7 @@ class LanguageTasks(Tasks):
     """
 
     objective = LANGUAGE
+    reader = None
 
     def __init__(self, vocabulary: int, length: int, shots: int, queries: int) -> None:
         for name, value in (("length", length), ("shots", shots), ("queries", queries)):

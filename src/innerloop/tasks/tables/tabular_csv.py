@@ -12,6 +12,7 @@ from innerloop.tasks.class_split import by_split, drawn_split, read_split
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.csv_files import check_columns, check_text, read_rows, renamed
 from innerloop.tasks.places import place_of
+from innerloop.tasks.readers import Numbers
 
 LARGEST = 1e30  # of a number: scaled ones have to fit float32
 
@@ -32,7 +33,7 @@ class TabularCsv(ClassTasks):
         super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
         check_count("task.split_seed", split_seed, least=0)
         file = place_of(path, "a CSV file with the columns task, class and one for each feature", key="task.path").resolve()
-        problems, labels, rows = read_table(file, columns)
+        problems, labels, rows, features = read_table(file, columns)
         names = sorted(set(problems))
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)
         self.parts = by_split(known, names, file)
@@ -41,8 +42,10 @@ class TabularCsv(ClassTasks):
             self.members.setdefault(key, []).append(row)
         trained = rows[np.isin(problems, self.parts["train"])]
         varies = trained.min(0) < trained.max(0)  # the deviation of equal numbers is not quite 0
-        self.rows = ((rows - trained.mean(0)) / np.where(varies, trained.std(0), 1)).astype(np.float32)
+        mean, deviation = trained.mean(0), np.where(varies, trained.std(0), 1)
+        self.rows = ((rows - mean) / deviation).astype(np.float32)
         self.input_shape = (rows.shape[1],)
+        self.reader = Numbers(self.input_shape, tuple(features), tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def classes(self, split: Split) -> Classes:
         problems = set(self.parts[split])
@@ -51,8 +54,8 @@ class TabularCsv(ClassTasks):
         return Classes(self.rows, members, ["/".join(key) for key in kept], groups=[problem for problem, _ in kept])
 
 
-def read_table(path: Path, columns: dict[str, str] | None) -> tuple[list[str], list[str], np.ndarray]:
-    """The problem, the class and the features (n, features) of each row."""
+def read_table(path: Path, columns: dict[str, str] | None) -> tuple[list[str], list[str], np.ndarray, list[str]]:
+    """The problem, the class and the features (n, features) of each row; and what the features are called."""
     called = check_columns(columns, ("task", "class"))
     lines = renamed(read_rows(path, str(path), [*called.values()], more=("one for each feature",)), called)
     features = [name for name in lines[0][1] if name not in ("task", "class")]
@@ -62,7 +65,7 @@ def read_table(path: Path, columns: dict[str, str] | None) -> tuple[list[str], l
     problems, labels = (
         [check_text(row[column], f"the {column} in line {line} of {path}") for line, row in lines] for column in ("task", "class")
     )
-    return problems, labels, rows
+    return problems, labels, rows, features
 
 
 def number(path: Path, line: int, column: str, text: str) -> float:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from innerloop.config import check_count
 from innerloop.episode import PADDING
+from innerloop.tasks import readers
 from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
@@ -39,6 +40,7 @@ class Texts(ClassTasks):
         self.vocabulary = self.tokenizer.get_vocab_size() if tokenizer else vocabulary
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(pad_id=PADDING, pad_token="[PAD]", length=length)
+        self.reader = readers.Texts(self.tokenizer.to_str(), length)
         self.tokens = np.array([encoding.ids for encoding in self.tokenizer.encode_batch([text for text, _ in texts])], np.int64)
         names = np.array([name for _, name in texts])
         self.rows = {name: np.flatnonzero(names == name) for part in parts.values() for name in part}

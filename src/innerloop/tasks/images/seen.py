@@ -1,0 +1,22 @@
+"""A picture as people see it, whatever its file says."""
+
+import contextlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16")
+
+
+def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
+    """Upright and in 8 bits, where Pillow would cut more off at 255; what is transparent is white. bits: that 16-bit images use."""
+    with contextlib.suppress(Exception):  # of what a camera wrote into the file: it is shown as it lies then, as viewers do
+        image = ImageOps.exif_transpose(image)
+    if is_deep(image):
+        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
