@@ -33,12 +33,12 @@ def start(*arguments, code=0, cwd=ROOT):
     return done.stdout, done.stderr
 
 
-def call(*arguments, code=0):
+def call(*arguments, code=0, cwd=ROOT):
     """The same of `train.py ...` and `-m innerloop ...` without the seconds that a process takes to begin. Warnings are errors here."""
     module = arguments[:2] == ("-m", "innerloop")
     out, err, found = io.StringIO(), io.StringIO(), 0
     argv = ["innerloop", *map(str, arguments[2:])] if module else [str(ROOT / "train.py"), *map(str, arguments[1:])]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), as_a_new_process(argv):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), as_a_new_process(argv, cwd):
         try:
             cli.main() if module else runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
         except SystemExit as end:
@@ -49,13 +49,13 @@ def call(*arguments, code=0):
 
 
 @contextlib.contextmanager
-def as_a_new_process(argv):
+def as_a_new_process(argv, cwd):
     """Puts back what a command changes in its process: logging, Hydra, the environment, the path."""
     root, hydra = logging.getLogger(), Singleton.get_state()
     handlers, level, path = root.handlers[:], root.level, sys.path[:]
     GlobalHydra.instance().clear()
     try:
-        with mock.patch.dict(os.environ, {"COLUMNS": "200"}), mock.patch.object(sys, "argv", argv), contextlib.chdir(ROOT):
+        with mock.patch.dict(os.environ, {"COLUMNS": "200"}), mock.patch.object(sys, "argv", argv), contextlib.chdir(cwd):
             yield
     finally:
         Singleton.set_state(hydra)

@@ -1,18 +1,30 @@
-"""`innerloop VERB RUN...`: everything about finished runs. Also `python -m innerloop`."""
+"""`innerloop VERB ...`: train, and everything about finished runs. Also `python -m innerloop`."""
 
 import argparse
-import os
+import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from innerloop.config import InputError
 from innerloop.console import announced
+from innerloop.project import enter
 
 
 def main() -> None:
-    sys.path.append(os.getcwd())  # a user's own classes, as for train.py
-    parser = argparse.ArgumentParser(prog="innerloop", description="Work on finished runs.")
+    if is_training(sys.argv[1:]):
+        from innerloop.sweeps.command import main as train
+
+        sys.argv = [sys.argv[0], *(sys.argv[2:] if sys.argv[1] == "train" else sys.argv[1:])]
+        train()
+        return
+    enter()
+    parser = argparse.ArgumentParser(prog="innerloop", description="Train few-shot learners, and work on finished runs.")
+    parser.add_argument("--version", action="version", version=f"innerloop {version('innerloop')}")
     verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("train", help="train and evaluate a run, or with -m a sweep; `innerloop train --help` lists every setting")
+    new = verbs.add_parser("new", help="begin a project of your own: a folder with a task, its settings and a test")
+    new.add_argument("directory", type=Path, help="to be written, a new folder")
     evaluate = verbs.add_parser("eval", help="score a finished run again, also on other tasks, ways, shots, steps or episodes")
     evaluate.add_argument("run", type=Path, help="output directory of the run")
     evaluate.add_argument("overrides", nargs="*", help="as for train.py: task.shots=1 eval_adaptation_steps=20 task=glyphs")
@@ -53,6 +65,9 @@ def main() -> None:
         verb.add_argument("--trust", action="store_true", help="build also classes that neither innerloop nor your conf/ names")
     arguments = parser.parse_args()
     try:
+        if arguments.verb == "new":
+            begin_project(arguments.directory)
+            return
         check_there(arguments)
         if arguments.verb != "table":
             with announced("loading PyTorch and Lightning"):
@@ -79,6 +94,19 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped; nothing was written", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def is_training(arguments: list[str]) -> bool:
+    """`innerloop train ...`, or settings without the verb, as Lightning starts the processes of further devices."""
+    return bool(arguments) and (arguments[0] == "train" or "=" in arguments[0])
+
+
+def begin_project(directory: Path) -> None:
+    """Writes it and says what to do in it."""
+    from innerloop.new_project import write_project
+
+    write_project(directory)
+    print(f"project: {directory}\nnext: cd {shlex.quote(str(directory))} && innerloop train task=mine")
 
 
 def check_there(arguments: argparse.Namespace) -> None:

@@ -48,7 +48,8 @@ def test_strange_classes_are_refused(finished, tmp_path, monkeypatch, key, value
     directory = strangers(finished, tmp_path, key, value)
     for read in (load_run, lambda path: rescore(path, [])):
         with pytest.raises(
-            InputError, match="asks for .*, which is neither of innerloop's own kinds nor in .*; look at it, and add --trust"
+            InputError,
+            match="asks for .*, which is neither of innerloop's own kinds nor in the conf.*, and add --trust",
         ):
             read(directory)
     assert not (tmp_path / "pwned").exists()

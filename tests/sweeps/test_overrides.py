@@ -69,9 +69,7 @@ def test_what_is_right_goes_through(typed):
 
 
 def test_on_the_command_line_it_is_one_line():
-    assert call(
-        "train.py", "+outer_step=5", code="Error: +outer_step is no setting, did you mean outer_steps?; python train.py --help lists them"
-    )
+    assert call("train.py", "+outer_step=5", code="Error: +outer_step is no setting, did you mean outer_steps?; --help lists them")
 
 
 def test_a_setting_that_nothing_would_read_is_refused_wherever_it_comes_from(tmp_path):

@@ -213,10 +213,11 @@ def test_the_temperature_makes_it_as_sure_as_it_is_right():
     from innerloop.training.temperature import fit_temperature
 
     generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(20_000, 5, generator=generator)
-    y = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    logits = 2 * torch.randn(400, 50, 5, generator=generator)
+    y = torch.multinomial(logits.softmax(-1).flatten(0, 1), 1, generator=generator).view(400, 50)
     assert fit_temperature(3 * logits, y) == pytest.approx(3, rel=0.05) and fit_temperature(logits / 2, y) == pytest.approx(0.5, rel=0.05)
-    assert fit_temperature(torch.full((3, 2), torch.nan), torch.zeros(3, dtype=torch.long)) == 1
+    assert fit_temperature(logits, y) == 1 == fit_temperature(1.1 * logits[:3], y[:3])  # what may be chance changes nothing
+    assert fit_temperature(torch.full((3, 4, 2), torch.nan), torch.zeros(3, 4, dtype=torch.long)) == 1
 
 
 def bad_inputs(directory):

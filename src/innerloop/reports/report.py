@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -14,6 +15,7 @@ from yaml import YAMLError
 
 from innerloop.config import InputError, register
 from innerloop.files import write_whole
+from innerloop.project import CONF, searched
 from innerloop.reports import figures
 from innerloop.reports.charts import (
     Chart,
@@ -35,7 +37,6 @@ from innerloop.reports.verdicts import Comparison, doubts
 from innerloop.runs.answers import answers_path, read_answers
 from innerloop.runs.evidence import evidence_path
 from innerloop.runs.experiment import load_run
-from innerloop.runs.trust import CONF
 from innerloop.training.evaluation import half_ci95
 
 MOST_LINES = 8  # in one chart
@@ -229,8 +230,8 @@ def changed(path: Path, config: dict[str, Any]) -> list[tuple[str, Any, Any]]:
         groups = [f"{group}={choices[group]}" for group in ("algo", "task")]
         register()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            default = OmegaConf.to_container(compose("train", overrides=groups), resolve=True)
-    except (OSError, OmegaConfBaseException, ValueError, TypeError, KeyError):
-        return []
+            default = OmegaConf.to_container(compose("train", overrides=[*searched(), *groups]), resolve=True)
+    except (OSError, OmegaConfBaseException, HydraException, ValueError, TypeError, KeyError):
+        return []  # of a project that the reader does not stand in
     old, new = settings_of(default), settings_of(config)  # type: ignore[arg-type]
     return [(key, new.get(key), old.get(key)) for key in sorted(old | new) if new.get(key) != old.get(key)]

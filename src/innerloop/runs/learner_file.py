@@ -110,8 +110,8 @@ def temperature_of(run: Run) -> float:
         batch = episodes.meta_batch(range(start, min(start + size, len(episodes))))
         batch = learner.transfer_batch_to_device(batch, learner.device, 0)
         answers = learner.shares.map(lambda algorithm, share: answers_to(algorithm, share, learner.eval_adaptation_steps), batch)
-        logits.append(torch.cat(answers).flatten(0, 1).cpu())
-        labels.append(batch.query.y.flatten().cpu())
+        logits.append(torch.cat(answers).cpu())
+        labels.append(batch.query.y.cpu())
     return fit_temperature(torch.cat(logits), torch.cat(labels))
 
 

@@ -14,6 +14,9 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 
+from innerloop.project import project
+
+VERBS = ("innerloop", "__main__")  # what a program of innerloop's verbs is called
 PACKAGES = ("innerloop", "torch", "lightning", "hydra-core", "numpy")
 
 
@@ -32,11 +35,12 @@ def peak_memory_mb() -> float:
 def command() -> str:
     """What to type to have this again: of a job in a sweep, the job alone. A notebook has none."""
     if HydraConfig.initialized():
-        return shlex.join(["python", "train.py", *HydraConfig.get().overrides.task])
+        ours = ["innerloop", "train"] if project() or Path(sys.argv[0]).stem in VERBS else ["python", "train.py"]
+        return shlex.join([*ours, *HydraConfig.get().overrides.task])
     if "ipykernel" in sys.modules:
         return "none: a notebook; config.yaml has its settings"
     program = Path(sys.argv[0]).absolute()
-    if program.name in ("innerloop", "__main__.py"):
+    if program.stem in VERBS:
         return shlex.join(["innerloop", *sys.argv[1:]])
     here = Path.cwd()
     return shlex.join(["python", str(program.relative_to(here) if program.is_relative_to(here) else program), *sys.argv[1:]])

@@ -14,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from innerloop.config import InputError, register
+from innerloop.project import CONF, searched
 from innerloop.runs.build import build_trainer
 from innerloop.runs.experiment import load_checkpoint, settle_paths, steps_to_train, test
 from innerloop.runs.results import Training
-from innerloop.runs.trust import CONF, trusted_config
+from innerloop.runs.trust import trusted_config
 
 
 def rescore(run: Path, overrides: list[str], trust: bool = False) -> tuple[dict[str, Any], Path]:
@@ -40,7 +41,7 @@ def choice(group: str, text: str) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("train", overrides=[text])[group]
+            return compose("train", overrides=[*searched(), text])[group]
     finally:
         Singleton.set_state(at_work)
 
@@ -64,8 +65,6 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
             raise InputError(f"override '{text}' has no '='; write key=value, as for train.py")
         try:
             if key in cfg and OmegaConf.is_dict(cfg[key]):
-                if not CONF.is_dir():
-                    raise InputError(f"override '{text}' chooses from {CONF}, which is not there; install with pip install -e .")
                 cfg[key] = choice(key, text)
             else:
                 cfg.merge_with_dotlist([text])

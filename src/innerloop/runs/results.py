@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop.config import short_name
 from innerloop.files import write_whole
+from innerloop.project import code_of_project
 from innerloop.runs.evidence import checksum, evidence_path, summary, time_to_target, write_evidence
 from innerloop.runs.provenance import command, commit, hardware, peak_memory_mb, versions
 from innerloop.tasks.base import Tasks
@@ -70,6 +71,7 @@ def write_results(
         "peak_memory_mb": peak_memory_mb(),
         "command": command(),
         "commit": commit(),
+        "project": code_of_project(),
         "versions": versions(),
         "hardware": hardware(),
         "config": OmegaConf.to_container(cfg, resolve=True),

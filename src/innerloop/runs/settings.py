@@ -8,6 +8,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, RunConfig, differences, without
+from innerloop.project import code_of_project
 from innerloop.runs.folder import check_version
 from innerloop.runs.provenance import commit, versions
 
@@ -38,7 +39,8 @@ def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:
 def origin_of(cfg: DictConfig) -> dict[str, Any]:
     """What decides the numbers of a run: its settings and the code."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    return {"settings": without(settings, NOT_THE_NUMBERS), "code": {"commit": commit(), **versions()}}
+    own = code_of_project()
+    return {"settings": without(settings, NOT_THE_NUMBERS), "code": {"commit": commit(), **({"project": own} if own else {}), **versions()}}
 
 
 def check_same_run(directory: Path, origin: dict[str, Any], force: bool) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class PrintTable(Callback):
         failed = any(not (path.parent / "results.json").exists() for path in ends)
         try:
             show(sweep_table(directory))
-            print(f"next: innerloop report {directory}")
+            print(f"next: innerloop report {shlex.quote(str(directory))}")
         except InputError as error:  # Hydra makes a warning of what a callback raises
             print(f"Error: {error}", file=sys.stderr)
             failed = True

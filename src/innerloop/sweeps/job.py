@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -70,7 +71,7 @@ def run_job(cfg: DictConfig) -> float | None:
         return math.inf
     report(results, output_dir)
     if not sweeping and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        say(f"next: innerloop report {output_dir}")
+        say(f"next: innerloop report {shlex.quote(str(output_dir))}")
     return math.inf if results["val_loss"] is None else results["val_loss"]
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from innerloop.config import OWN, InputError, flat, register, suggestion
+from innerloop.project import CONF, confs, searched
 
-CONF = Path(__file__).parents[3] / "conf"
 ELSEWHERE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun")
 TAKE_A_WORD = ("--cfg", "-c", "--package", "-p")
 EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers", "ray": "ray", "optuna": "search"}
@@ -29,7 +28,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
     for override in parsed(texts):
         key = override.key_or_group
         if (override.is_add() or override.is_force_add()) and key.partition(".")[0] not in {*OWN, "hydra"}:
-            raise InputError(f"+{key} is no setting{suggestion(key, OWN)}; python train.py --help lists them")
+            raise InputError(f"+{key} is no setting{suggestion(key, OWN)}; --help lists them")
     for alternative in one_at_a_time(texts):
         check_composition(alternative)
 
@@ -53,7 +52,7 @@ def one_at_a_time(texts: Sequence[str]) -> Iterator[list[str]]:
     first = [f"{o.get_key_element()}={v[0]}" if v else str(o.input_line) for o, v in zip(overrides, values, strict=True)]
     yield first
     for index, (override, several) in enumerate(zip(overrides, values, strict=True)):
-        for value in several[1:] if (CONF / override.key_or_group).is_dir() else []:
+        for value in several[1:] if any((conf / override.key_or_group).is_dir() for conf in confs()) else []:
             yield [*first[:index], f"{override.get_key_element()}={value}", *first[index + 1 :]]
 
 
@@ -67,7 +66,7 @@ def check_composition(texts: list[str]) -> None:
 
 def composed(texts: list[str]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("train", overrides=texts, return_hydra_config=True)
+        return compose("train", overrides=[*searched(), *texts], return_hydra_config=True)
 
 
 def sentence(texts: list[str], error: Exception) -> str:
@@ -80,12 +79,12 @@ def sentence(texts: list[str], error: Exception) -> str:
             return f"{path} needs a package that is not installed; pip install 'innerloop[{EXTRAS[name]}]'"
         listed = message.partition("Available options in")[2].partition("Config search path")[0].splitlines()[1:]
         names = [option.strip() for option in listed if option.strip()]
-        names += [f"{file.parent.name}/{file.stem}" for file in sorted((CONF / group).glob("*/*.yaml"))]
+        names += [f"{file.parent.name}/{file.stem}" for conf in confs() for file in sorted((conf / group).glob("*/*.yaml"))]
         return f"{path} is no choice{suggestion(name, names)}; there are {', '.join(names)}"
     if key := re.search(r"Could not (?:override|append to config\. An item is already at|delete from config\. [^']*)\s*'([^']+)'", message):
         if "already at" in message:
             return f"{key[1]} is there already; write {key[1]}=VALUE without the +"
-        return f"{key[1]} is no setting here{suggestion(key[1], settings_of(texts, key[1]))}; python train.py --help lists them"
+        return f"{key[1]} is no setting here{suggestion(key[1], settings_of(texts, key[1]))}; --help lists them"
     while error.__cause__:  # Hydra's own words are of the place, those beneath of the reason
         error = error.__cause__  # type: ignore[assignment]
     reason = error_line(error)
@@ -102,7 +101,7 @@ def settings_of(texts: list[str], key: str) -> list[str]:
             continue
         assert isinstance(config, dict)
         prefixes = {name.rsplit(".", depth)[0] for name in map(str, flat(config)) for depth in range(name.count(".") + 1)}
-        return sorted(prefixes | {path.name for path in CONF.iterdir() if path.is_dir()})
+        return sorted(prefixes | {path.name for conf in confs() for path in conf.iterdir() if path.is_dir()})
     return []
 
 

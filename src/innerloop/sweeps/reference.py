@@ -69,14 +69,15 @@ def one_line(value: Any) -> str:
 
 def help_text(_root_: DictConfig) -> str:
     """The composed settings of a command, each with its words; for the template of Hydra's help, where $ is $$."""
-    conf = next(Path(source.path) for source in _root_.hydra.runtime.config_sources if source.provider == "main")
+    folders = [Path(source.path) for source in _root_.hydra.runtime.config_sources if source.schema == "file"]
     words = words_of_run()
     for group in GROUPS:
-        chosen = conf / group / f"{_root_.hydra.runtime.choices.get(group)}.yaml"
-        files = [*([chosen] if chosen.is_file() else []), *sorted((conf / group).rglob("*.yaml"))]
-        for path in reversed(files):  # those of the chosen file before the same setting's in others
+        choice = f"{group}/{_root_.hydra.runtime.choices.get(group)}.yaml"
+        chosen = [folder / choice for folder in folders if (folder / choice).is_file()]
+        others = sorted(path for folder in folders for path in (folder / group).rglob("*.yaml"))
+        for path in reversed([*chosen, *others]):  # those of the chosen file before the same setting's in others
             words |= words_in(path)
-        words[group] = words_of_file(chosen) if chosen.is_file() else ""
+        words[group] = " ".join(map(words_of_file, chosen))
     settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"]))
     width = max(shutil.get_terminal_size((120, 0)).columns, COLUMN + 30)
     return "\n".join(lines_of(settings, words, "", width)).replace("$", "$$")
