@@ -18,7 +18,7 @@ from tests.tasks.test_texts import write_clinc
 from tests.tiny_data import image_files, picture, table, texts, wav_files, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {*OF_TASKS, "model", "objective", "engine", "input_shape", "outputs", "directory", "origin"}
+PASSED = {*OF_TASKS, "model", "objective", "engine", "input_shape", "outputs", "directory", "origin", "optimizer"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 CHOICES += [f"algo={path.parent.name}/{path.stem}" for path in sorted((ROOT / "conf" / "algo").glob("*/*.yaml"))]
 NARROW = ["model.width=16", "model.heads=2", "model.layers=1", "task.length=8"]
@@ -32,7 +32,9 @@ NEEDS = {  # what a choice makes no sense without
     **dict.fromkeys(("algo=in_context", "model=transformer"), ["task=grammars", *NARROW]),
     **dict.fromkeys(("task=grammars", "experiment=language_base", "sweep=compare_lora"), NARROW),
     "model=hf": ["task=grammars", "task.length=8", "model.lora_rank=2"],
+    "scheduler=warmup": ["scheduler.warmup_steps=1"],
 }
+LOGGERS = {"wandb": ["wandb"], "mlflow": ["mlflow"], "several": ["wandb", "mlflow"]}  # the packages that they need
 PRESETS = [f"task={name}" for name in ("mini_imagenet", "tiered_imagenet", "cifar_fs", "fc100", "cub", "caltech101")]
 SMALL = ["task.ways=2", "task.queries=2", "task.shots=1"]  # for data of few classes with few examples
 
@@ -65,6 +67,10 @@ def needs(choice, folder):
         return [f"task.root={write_tree(folder / 'images', pictures)}", *SMALL]
     if choice == "task=tabular_csv":
         return [f"task.path={write_csv(folder / 'table.csv', table())}", *SMALL]
+    if choice.startswith("logger="):
+        packages = LOGGERS.get(choice.removeprefix("logger="), [])
+        offline = {"wandb": "logger.wandb.offline=true", "mlflow": f"logger.mlflow.tracking_uri=sqlite:///{folder}/mlflow.db"}
+        return [offline[package] for package in packages if pytest.importorskip(package)]
     if choice.startswith("algo=lora/"):
         return ["task=grammars", *NARROW, "model.lora_rank=2"]
     return NEEDS.get(choice, [])

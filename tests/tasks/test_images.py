@@ -384,7 +384,7 @@ def test_a_camera_that_writes_nonsense_takes_pictures_all_the_same(tmp_path, mon
     def broken(image):
         raise struct.error("required argument is not an integer")
 
-    monkeypatch.setattr("innerloop.tasks.images.image_files.ImageOps.exif_transpose", broken)
+    monkeypatch.setattr("innerloop.tasks.images.seen.ImageOps.exif_transpose", broken)
     tasks = tasks_of(root)
     np.testing.assert_array_equal(tasks.images[tasks.rows["class00"][0]], pixels.transpose(2, 0, 1))
 

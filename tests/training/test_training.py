@@ -6,13 +6,16 @@ import json
 import pytest
 import torch
 import yaml
-from lightning import Trainer
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from innerloop.config import InputError
+from innerloop.runs.build import build_run
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.checkpoint import read
-from tests.command_line import start
+from innerloop.training.schedules import warmup
+from tests.command_line import call, start
 from tests.conftest import TINY, compose_run
 
 
@@ -149,3 +152,88 @@ def test_loggers_know_the_settings(tmp_path):
     missing = "+logger.mine={_target_: lightning.pytorch.loggers.CometLogger}"
     with pytest.raises(InputError, match="CometLogger needs a package that is not installed: "):
         run(compose_run(*TINY, missing), tmp_path / "missing")
+
+
+def test_stopping_early_is_said_and_goes_no_further(tmp_path):
+    """A loss that cannot fall ends the run after `patience` more validations; resumed, it trains no more."""
+    stop = ["callbacks=early_stopping", "callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=1"]
+    overrides = [*TINY, "outer_steps=20", "val_every=2", "optimizer.lr=1e-12", *stop]
+    stdout, _ = call("train.py", *overrides, f"hydra.run.dir={tmp_path}")
+    assert json.loads((tmp_path / "results.json").read_text())["outer_steps"] == 6
+    assert "stopped early at outer step 6 of 20: val/loss was not better" in stdout
+    (tmp_path / "results.json").unlink()
+    call("train.py", *overrides, f"hydra.run.dir={tmp_path}")
+    assert json.loads((tmp_path / "results.json").read_text())["outer_steps"] == 6
+
+
+class Kept(Callback):
+    """The weights after each outer step."""
+
+    weights: list = []
+
+    def on_train_batch_end(self, trainer, pl_module, *others):
+        self.weights.append({name: value.clone() for name, value in pl_module.state_dict().items()})
+
+
+def test_averaged_weights_are_validated_and_kept(tmp_path):
+    """callbacks=ema: best.ckpt has the average; a run in two goes ends with the same bits."""
+    common = [*TINY, "outer_steps=8", "optimizer.lr=0.1", "callbacks=ema", "callbacks.ema.decay=0.5"]
+    Kept.weights.clear()
+    run(compose_run(*common, "val_every=8", "+callbacks.kept={_target_: tests.training.test_training.Kept}"), tmp_path / "one")
+    average, *others = Kept.weights
+    for state in others:
+        average = {name: 0.5 * average[name] + 0.5 * value for name, value in state.items()}
+    best = read(tmp_path / "one" / "checkpoints" / "best.ckpt")["state_dict"]
+    assert all(torch.allclose(best[name], value, atol=1e-6) for name, value in average.items())
+    assert not all(torch.allclose(best[name], value, atol=1e-3) for name, value in others[-1].items())
+    whole = run(compose_run(*common, "val_every=4"), tmp_path / "two")
+    for name in ("results.json", "checkpoints/step-00000008.ckpt"):
+        (tmp_path / "two" / name).unlink()
+    assert run(compose_run(*common, "val_every=4"), tmp_path / "two")["curve"] == whole["curve"]
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*is deprecated")  # Lightning 2.6 calling torch 2.15; runs of ours silence it
+@pytest.mark.filterwarnings("ignore:.*(does not have many workers|smaller than the logging|is not resumable|exists and is not empty)")
+def test_a_trainer_of_ones_own(tmp_path):
+    """Learner and data module as Lightning's users know them: fit, validate, test, resume, a callback that reads outputs."""
+    seen = []
+
+    class Losses(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, *others):
+            seen.append(outputs["loss"].item())
+
+    def trainer():
+        return Trainer(
+            callbacks=[Losses(), ModelCheckpoint(tmp_path / "checkpoints", every_n_train_steps=3, save_top_k=-1)],
+            max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", inference_mode=False,
+            val_check_interval=2, default_root_dir=tmp_path, num_sanity_val_steps=0, use_distributed_sampler=False,
+        )  # fmt: skip
+
+    cfg = compose_run(*TINY, "outer_steps=6")
+    built, first = build_run(cfg), trainer()
+    first.fit(built.learner, datamodule=built.data)
+    assert len(seen) == 6 and "val/loss" in first.callback_metrics
+    assert first.validate(built.learner, datamodule=built.data, verbose=False)[0]["val/mse"] > 0
+    assert first.test(built.learner, datamodule=built.data, verbose=False)[0]["test/mse"] > 0 and built.learner.curve
+    (half,) = tmp_path.glob("checkpoints/*step=3.ckpt")
+    again = build_run(cfg)
+    trainer().fit(again.learner, datamodule=again.data, ckpt_path=half)
+    assert seen[6:] == seen[3:6]
+    assert all(torch.equal(a, b) for a, b in zip(again.learner.parameters(), built.learner.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("then", "last"), [("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)])
+def test_the_rate_rises_and_then_falls_or_stays(then, last):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=2.0)
+    schedule = warmup(optimizer, 4, then, 12)
+    rates = []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"] / 2)
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.25, 0.4375, 0.625, 0.8125, 1.0])
+    assert optimizer.param_groups[0]["lr"] / 2 == pytest.approx(last, abs=1e-7)
+    assert all(later <= earlier for earlier, later in zip(rates[4:], rates[5:], strict=False))
+    with pytest.raises(InputError, match="scheduler.warmup_steps=12 leaves nothing of 12 outer steps"):
+        warmup(optimizer, 12, then, 12)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -75,10 +75,22 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     trainer = build_trainer(cfg, origin)
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
     rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
-    training = train(built, trainer, state)
-    if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        write_learner(directory, built)
-    return test(built, trainer, results, training)
+    with closed_after(trainer):
+        training = train(built, trainer, state)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_learner(directory, built)
+        return test(built, trainer, results, training)
+
+
+@contextlib.contextmanager
+def closed_after(trainer: lightning.Trainer) -> Iterator[None]:
+    """W&B has one run a process, and Lightning leaves it open: the next job of a sweep would write into it."""
+    try:
+        yield
+    finally:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                logger.experiment.finish()
 
 
 def settle_paths(cfg: DictConfig) -> None:
@@ -109,6 +121,10 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     with stoppable(lambda: f"at outer step {trainer.global_step}; the same command goes on from {last_saved(run.cfg)}"):
         trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
     seconds = earlier + time.perf_counter() - started
+    if trainer.should_stop and trainer.global_step < steps_to_train(run):
+        stopper = trainer.early_stopping_callback
+        why = f": {stopper.monitor} was not better for {stopper.patience} validations" if stopper else ""
+        rank_zero_only(log.info)(f"stopped early at outer step {trainer.global_step} of {steps_to_train(run)}{why}")
     if checkpoints := checkpoints_of(trainer):
         load_weights(run.learner, checkpoints.best_weights)
         return Training(trainer.global_step, seconds, checkpoints.best_loss)

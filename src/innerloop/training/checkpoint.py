@@ -4,6 +4,7 @@ Each file is written whole or not at all, holds a checksum of each of its parts 
 is read without running code from it (weights_only).
 """
 
+import contextlib
 import csv
 import io
 import logging
@@ -12,6 +13,7 @@ import random
 import time
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -92,7 +94,8 @@ class Checkpoints(Checkpoint):
         missing = trainer.strategy.broadcast(not self.best_weights.exists())  # all save, or none: nodes may have disks of their own
         if loss < self.best_loss or missing:
             self.best_loss = math.inf if math.isnan(loss) else loss
-            trainer.save_checkpoint(self.best_weights, weights_only=True)
+            with averaged(trainer, pl_module):
+                trainer.save_checkpoint(self.best_weights, weights_only=True)
         trainer.save_checkpoint(self.directory / f"step-{trainer.global_step:08d}.ckpt")
         self._forget_older()
 
@@ -120,6 +123,19 @@ class Checkpoints(Checkpoint):
         self.best_loss, self.seconds = self._restored["best_loss"], self._restored["seconds"]
         if self._restored["origin"]["settings"]["outer_steps"] < self.origin["settings"]["outer_steps"]:  # more than were asked for before
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
+
+
+@contextlib.contextmanager
+def averaged(trainer: Trainer, learner: LightningModule) -> Iterator[None]:
+    """The learner has the weights that were validated: averages, where a callback keeps some (callbacks=ema)."""
+    keepers = [callback for callback in trainer.callbacks if isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
+    for keeper in keepers:
+        keeper._swap_models(learner)
+    try:
+        yield
+    finally:
+        for keeper in keepers:
+            keeper._swap_models(learner)
 
 
 def take_new_rates(trainer: Trainer, learner: Any) -> None:

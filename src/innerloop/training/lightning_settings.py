@@ -41,4 +41,5 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")  # ours begins at the step that training is at
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")  # a run that goes on restores them
     warnings.filterwarnings("ignore", ".*`srun` command is available.*")  # on a login node that is what one wants
+    warnings.filterwarnings("ignore", ".*WeightAveraging callback with a model that overrides.*")  # trainer=fsdp is another matter
     warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated.*")  # Lightning 2.6 calling torch 2.15
