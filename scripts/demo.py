@@ -4,11 +4,13 @@ import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
+import innerloop
 from innerloop.config import register
 from innerloop.reports.report import write_report
 from innerloop.runs.experiment import load_checkpoint, run
@@ -34,7 +36,16 @@ def main() -> None:
     print(f"picture: {OUTPUT / 'sinusoid.png'}")
     write_report([OUTPUT], OUTPUT / "report.html")
     print(f"report:  {OUTPUT / 'report.html'}")
+    print(f"use it:  innerloop.load('{OUTPUT / 'maml'}'): {use()}")
     print(f"runs:    {OUTPUT}/{{{','.join(ALGORITHMS)}}} (results.json, checkpoints, logs: tensorboard --logdir {OUTPUT})")
+
+
+def use() -> str:
+    """Fits the run to a sinusoid of the user's own: ten points in, any others out."""
+    x, new = np.linspace(-5, 5, 10), np.linspace(-4.5, 4.5, 100)
+    learner = innerloop.load(OUTPUT / "maml").fit(x, 3 * np.sin(x - 1))
+    error = np.mean((learner.predict(new) - 3 * np.sin(new - 1)) ** 2)
+    return f".fit(x, y) to ten points of 3 sin(x - 1), .predict(new): mean squared error {error:.2f} at 100 others"
 
 
 def mse_table(curves: dict) -> Table:

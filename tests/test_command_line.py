@@ -240,7 +240,8 @@ def test_more_classes_than_the_head_has_outputs(tmp_path):
 
 
 def test_debugging_says_that_its_numbers_mean_nothing(tmp_path):
-    stdout, stderr = call("train.py", "trainer=debug", f"hydra.run.dir={tmp_path}")
+    stdout, stderr = call("train.py", "trainer=debug", "print_config=true", f"hydra.run.dir={tmp_path}")
+    assert "├── algo" in stdout and "│   ├── inner_lr: 0.01" in stdout
     assert stderr == "" and "outer step 3/3: " in stdout
     assert "Note: all goes well, in 3 batches of training, validation and test; the numbers mean nothing" in stdout
 

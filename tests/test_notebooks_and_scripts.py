@@ -38,7 +38,8 @@ def execute(path, shorten=False):
 
 @pytest.mark.filterwarnings("default")  # Jupyter's own
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_keeps_what_it_prints(path):
+def test_notebook_runs_and_keeps_what_it_prints(path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the kernel: tests run side by side
     execute(path, shorten=path in LONG)
 
 
@@ -56,7 +57,8 @@ def test_demo_trains_and_draws(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for line in ("from scratch", "joint training", "MAML", "picture: outputs/demo/sinusoid.png", "report:  outputs/demo/report.html"):
+    pages = ("picture: outputs/demo/sinusoid.png", "report:  outputs/demo/report.html", "use it:  innerloop.load('outputs/demo/maml')")
+    for line in ("from scratch", "joint training", "MAML", *pages):
         assert line in done.stdout
     mse = {}
     for algo in ("scratch", "joint", "maml"):
@@ -142,6 +144,7 @@ def test_manual_pages_become_text(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_survive_kills_and_compares():
     printed = call_script("survive.py", "--kills", "2", "--runs", "maml", cwd=ROOT)
     assert "2 kills in" in printed and "differs" not in printed

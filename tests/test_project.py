@@ -10,7 +10,7 @@ import pytest
 
 from innerloop import project
 from innerloop.config import InputError
-from tests.command_line import call
+from tests.command_line import ENVIRONMENT, call
 from tests.conftest import ROOT
 
 TINY = ("task=mine", "outer_steps=4", "val_every=2", "meta_batch_size=2", "val_episodes=4", "test_episodes=4")
@@ -26,7 +26,9 @@ def own(tmp_path):
 
 
 def innerloop(*arguments, cwd, code=0):
-    done = subprocess.run([sys.executable, "-m", "innerloop", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "innerloop", *map(str, arguments)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr
     return done.stdout, done.stderr
 

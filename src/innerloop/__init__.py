@@ -15,13 +15,15 @@ help(innerloop.load("...")) says what each takes; docs/use_it.md has examples.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from innerloop.use.learner import Learner
 
 __version__ = "0.2.0"
 __all__ = ["load"]
 
 
-def load(path: str, steps: int | None = None, trust: bool = False) -> "Learner":
+def load(path: "str | Path", steps: int | None = None, trust: bool = False) -> "Learner":
     """A finished run, ready to be fitted to a task of your own; its training data need not be there.
 
     path: folder of the run, or of a saved learner. steps: of adaptation; None: as many as the run was scored after. trust: build also

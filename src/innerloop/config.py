@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 # Settings that decide no number of a run: where it is, how it goes on, what it is called, and what changes speed, memory or the screen.
-PLACES = ("output_dir", "resume", "tags")
+PLACES = ("output_dir", "resume", "tags", "print_config")
 NOT_THE_NUMBERS = (*PLACES, "target", "num_workers", "eval_batch_size", "logger", "callbacks.progress", "trainer.log_every_n_steps")
 
 
@@ -91,6 +91,7 @@ class RunConfig:
     estimate: bool = False  # say what an outer step takes of memory and operations, from its shapes, and stop
     resume: str = "auto"  # auto: an interrupted run goes on if its settings and code are the same; force: whatever they are
     tags: list[str] = field(default_factory=list)  # words of yours, as [paper,baseline]: kept in results.json, shown in the report
+    print_config: bool = False  # show these settings as a tree before anything starts
     output_dir: str | None = None  # where the run writes; set it by hydra.run.dir=DIR
 
 

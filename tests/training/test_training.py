@@ -102,9 +102,10 @@ def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
     for results in (two, again):
         assert [p["value"] for p in results["curve"]] == pytest.approx([p["value"] for p in one["curve"]], rel=1e-5)
         assert results["ci95"] == pytest.approx(one["ci95"], rel=1e-5)
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
-        [*(path.name for path in (tmp_path / "one").iterdir()), ".hydra", "console.log", "evaluations"]
-    )
+    written = {path.name for path in (tmp_path / "one").iterdir()} | {".hydra", "console.log", "evaluations"}
+    if trainer == "fsdp":  # innerloop.load makes them, from the whole weights
+        written -= {"learner.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "two").iterdir()} == written
     trained = {path.name: read(path)["state_dict"] for path in tmp_path.glob("two/checkpoints/*")}
     (tmp_path / "two" / "results.json").unlink()
     (tmp_path / "two" / "checkpoints" / "step-00000004.ckpt").unlink()

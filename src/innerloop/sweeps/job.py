@@ -8,13 +8,15 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, flag_override
+from omegaconf import DictConfig, OmegaConf, flag_override
+from rich.markup import escape
+from rich.tree import Tree
 
 from innerloop.config import Diverged, InputError
 from innerloop.console import said, say
@@ -42,6 +44,8 @@ def run_job(cfg: DictConfig) -> float | None:
     try:
         if sweeping and hydra.launcher._target_.endswith(BESIDE_OTHERS) and gpus_here(cfg.trainer.accelerator):
             claim_gpus(number_of(cfg.trainer.devices))
+        if cfg.print_config and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            show(settings_tree(OmegaConf.to_container(cfg, resolve=True)))
         if cfg.estimate:
             show(cost_table(estimate(build_run(cfg))))
             return None
@@ -104,6 +108,17 @@ def report(results: Results, output_dir: Path) -> None:
     elif hint := hint_of(results):
         say(f"Note: {hint}")
     say(f"results: {output_dir / 'results.json'}")
+
+
+def settings_tree(settings: Any, title: str = "settings") -> Tree:
+    """The composed configuration, to be read."""
+    tree = Tree(escape(title))
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            tree.add(settings_tree(value, key))
+        else:
+            tree.add(escape(f"{key}: {value}"))
+    return tree
 
 
 def hint_of(results: Results) -> str | None:
