@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 import innerloop
 from innerloop.config import InputError
 from innerloop.episode import Examples
+from innerloop.runs.build import build_run
 from innerloop.runs.experiment import load_run, run
+from innerloop.tasks import readers
+from innerloop.tasks.tables.tabular_csv import read_table
+from innerloop.tasks.texts.text_csv import read_texts
 from innerloop.training.evaluation import predict_queries
 from innerloop.use.examples import read_examples
 from tests.conftest import TINY, compose_run
@@ -77,6 +82,46 @@ def test_it_answers_as_the_evaluation_does(trained, algo):
         found = learner.network(query.x[0])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
         assert learner.predict(query.x[0]).tolist() == expected.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_raw_input_becomes_what_it_was_in_training(kind, tmp_path):
+    """File by file, row by row: the reader that a run keeps gives the task's own inputs."""
+    arguments = TASKS[kind](tmp_path)
+    tasks = build_run(compose_run(*TINY, f"task={kind}", *SMALL, *arguments)).data.tasks
+    classes = tasks.classes("train")
+    reader = readers.from_json(json.loads(json.dumps(readers.as_json(tasks.reader))))
+    if kind == "images":
+        names = sorted(path for path in (tmp_path / "data").rglob("*.png"))
+        raw, inputs = [path.read_bytes() for path in names], tasks.images.astype(np.float32) / 255
+    if kind == "text_csv":
+        raw, inputs = [text for text, _ in read_texts(tmp_path / "data.csv", None)], tasks.tokens
+    if kind == "tabular_csv":
+        raw, inputs = list(read_table(tmp_path / "data.csv", None)[2]), tasks.rows
+    if kind == "spoken":
+        raw, inputs = [(tmp_path / "data" / recording.file).read_bytes() for recording in tasks.recordings], tasks.inputs
+    assert len(raw) == len(inputs) and len(classes.inputs) == len(inputs)
+    for one, expected in zip(raw, inputs, strict=True):
+        np.testing.assert_allclose(reader.read(one, "it").numpy(), expected, atol=1e-6)
+
+
+def test_other_engines_and_models_of_libraries(tmp_path):
+    """A run of learn2learn's learners, and one of a transformers model whose weights began in a folder that is gone."""
+    run(compose_run(*TINY, "task=tabular", "engine=learn2learn"), tmp_path / "l2l")
+    x = np.random.default_rng(0).normal(size=(6, 10))
+    assert innerloop.load(tmp_path / "l2l").fit(x, list("ababab")).predict(x).shape == (6,)
+    table = write_csv(tmp_path / "texts.csv", texts())
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 300}
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).save_pretrained(tmp_path / "base")
+    model = ["model=hf", f"model.path={tmp_path / 'base'}", "model.head=classifier", "model.lora_rank=2", "algo.adapted=[*lora_*,*score*]"]
+    settings = [*TINY, "task=text_csv", f"task.path={table}", "task.vocabulary=300", "task.length=8", *SMALL, *model, "algo=fomaml"]
+    run(compose_run(*settings), tmp_path / "hf")
+    table.unlink()
+    shutil.rmtree(tmp_path / "base")
+    learner = innerloop.load(tmp_path / "hf").fit(["cat sings", "my cat", "old tree"], list("aab"))
+    assert learner.predict_proba(["a cat"]).shape == (1, 2)
+    learner.save(tmp_path / "kept")
+    np.testing.assert_array_equal(innerloop.load(tmp_path / "kept").predict_proba(["a cat"]), learner.predict_proba(["a cat"]))
 
 
 def test_pictures_in_folders(trained, tmp_path):

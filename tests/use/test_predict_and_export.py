@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from innerloop.runs.experiment import run
 from innerloop.use.export import export_network
 from tests.command_line import call
 from tests.conftest import TINY, compose_run
-from tests.tiny_data import texts, write_csv, write_tree
+from tests.tiny_data import picture, texts, write_csv, write_tree
 from tests.use.test_learner import CLASSIFIERS, SMALL, folder_of
 
 
@@ -72,6 +73,18 @@ def test_abstaining_leaves_the_least_sure_out(glyphs, photos, tmp_path):
     assert all(float(row["confidence"]) <= least for row in silent)
     assert [row["confidence"] for row in everything] == [row["confidence"] for row in some]
     assert call(*common, tmp_path / "x.csv", "--abstain", "1.5", code=1)[1].startswith("Error: --abstain must be a share from 0 to 1")
+
+
+def test_hostile_names_are_names(glyphs, tmp_path):
+    """Of classes and files: no markup on the screen or in the card, no path out of the folder."""
+    names = ["[red]a", "<script>alert(1)<_script>"]
+    folder_of(tmp_path / "support", dict.fromkeys(names, 2))
+    stdout, stderr = call("-m", "innerloop", "predict", glyphs, tmp_path / "support", tmp_path / "support")
+    assert stderr == "" and "[red]a/0.png" in stdout and "<script>alert(1)<_script>/1.png" in stdout
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as archive:
+        archive.writestr("../evil/a.png", picture(0))
+    _, stderr = call("-m", "innerloop", "predict", glyphs, tmp_path / "support", tmp_path / "out.zip", code=1)
+    assert "has a member that points outside of it" in stderr
 
 
 def test_functions_and_texts(tmp_path):

@@ -28,6 +28,7 @@ from innerloop.training.temperature import answers_to, fit_temperature
 FILE, WEIGHTS = "learner.json", "model.safetensors"
 OBJECTIVES = {objective.metric: objective for objective in (CLASSIFICATION, REGRESSION)}
 FORMAT = 1
+SET_ANEW = ("pad_token_id", "id2label", "label2id", "architectures", "transformers_version")  # by model=hf, for the task
 
 
 class Known(NamedTuple):
@@ -88,7 +89,8 @@ def settings_of_model(node: DictConfig, model: nn.Module) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(node, resolve=True)
     settings |= {key: None for key in ("base", "weights") if key in settings}
     if isinstance(model, HuggingFace) and settings["path"]:
-        settings |= {"path": None, "config": json.loads(model.model.config.to_json_string())}
+        config = json.loads(model.model.config.to_json_string())
+        settings |= {"path": None, "config": {key: value for key, value in config.items() if key not in SET_ANEW}}
     return settings  # type: ignore[no-any-return]
 
 

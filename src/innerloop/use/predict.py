@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
@@ -109,7 +110,7 @@ def answer_table(answers: Sequence[Answer]) -> Table:
         columns = columns[:-1]
     table = Table(*columns)
     for answer in shown:
-        table.add_row(*cells_of(answer, columns)[: len(columns)])
+        table.add_row(*map(escape, cells_of(answer, columns)[: len(columns)]))  # brackets in names are rich's markup
     if len(shown) < len(answers):
         table.caption = f"and {len(answers) - len(shown)} more; --csv FILE writes all"
     return table
