@@ -23,7 +23,8 @@ CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").
 CHOICES += [f"algo={path.parent.name}/{path.stem}" for path in sorted((ROOT / "conf" / "algo").glob("*/*.yaml"))]
 NARROW = ["model.width=16", "model.heads=2", "model.layers=1", "task.length=8"]
 NEEDS = {  # what a choice makes no sense without
-    "algo=protonet": ["task=glyphs"],
+    **dict.fromkeys(("algo=protonet", "algo=matching", "algo=protomaml"), ["task=glyphs"]),
+    "experiment=sinusoid_cavia": ["engine.compile=false", "steps_at_once=1"],  # the test has two steps
     "algo=centroid": ["task=glyphs"],
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],

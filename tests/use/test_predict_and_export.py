@@ -100,7 +100,7 @@ def test_functions_and_texts(tmp_path):
     assert "no estimate of accuracy: a class has but one example" in stdout and "of 3 agree with" in stdout
 
 
-OF_THEIR_OWN = ("maml", "protonet", "centroid", "nearest_mean")  # the other networks are made as MAML's
+OF_THEIR_OWN = ("maml", "protonet", "centroid", "nearest_mean", "ridge", "matching", "protomaml")  # the other networks are made as MAML's
 
 
 @pytest.mark.parametrize("algo", [pytest.param(a, marks=[] if a in OF_THEIR_OWN else [pytest.mark.slow]) for a in CLASSIFIERS])

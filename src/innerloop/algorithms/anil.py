@@ -16,6 +16,6 @@ class ANIL(MAML):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False, adapted: Patterns = "head.*", meta_learned: Patterns = "*",
+        checkpoint_inner: bool = False, adapted: Patterns = "head.*", meta_learned: Patterns = "*", head: str = "own",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)

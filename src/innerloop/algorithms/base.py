@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from innerloop.config import InputError, check_count, check_positive
+from innerloop.config import InputError, check_choice, check_count, check_positive
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
-from innerloop.objective import Objective
+from innerloop.objective import CLASSIFICATION, Objective
 
 Adapted = TypeVar("Adapted")
 Patterns = str | list[str]
@@ -105,6 +105,13 @@ def class_head(model: nn.Module, classes: int) -> nn.Linear:
     return nn.Linear(model.head.in_features, classes)  # type: ignore[union-attr, arg-type]
 
 
+def drop_head(model: nn.Module, algo: str) -> None:
+    """Leaves the features before the last layer. Raises InputError where there is none called so."""
+    if not hasattr(model, "head"):
+        raise InputError(f"algo={algo} replaces the last layer, `head`, and {type(model).__name__} has none; name it so")
+    model.head = nn.Identity()
+
+
 def without_head(model: nn.Module) -> nn.Module:
     """The same model, with the same weights, up to its head: x (n, ...) -> features."""
     twin = copy.copy(model)
@@ -134,7 +141,9 @@ class GradientBased(Algorithm[Weights]):
 
     adapted: pattern, or patterns, of the model's weights that the inner loop changes: "*", "head.*", "*.lora_*". meta_learned: of those
     that the outer loop trains. The two may overlap or not; what is in neither is frozen, and costs no gradient and no optimizer state.
-    What the model itself froze (requires_grad=False) is in neither. A subclass defines `step`; and initial_weights or support_loss where
+    What the model itself froze (requires_grad=False) is in neither. head: where the last layer begins in each task: as it was learned
+    (own), with one learned row for all classes (tied, Ye and Chao 2022, arXiv 2106.16245: how classes are numbered then changes nothing),
+    or at zero (zero, Kao et al. 2022, arXiv 2106.15367). A subclass defines `step`; and initial_weights or support_loss where
     they depend on the support set.
     """
 
@@ -142,10 +151,11 @@ class GradientBased(Algorithm[Weights]):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
-        adapted: Patterns = "*", meta_learned: Patterns = "*",
+        adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine)
         check_positive("algo.inner_lr", inner_lr)
+        check_choice("algo.head", head, ("own", "tied", "zero"))
         check_count("algo.adaptation_steps", adaptation_steps, least=0)
         self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
         frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
@@ -154,13 +164,22 @@ class GradientBased(Algorithm[Weights]):
             raise InputError(f"algo.adapted={adapted} fits only weights that {type(model).__name__} has frozen; name others")
         for name in {name for name, _ in model.named_parameters()} - set(matching("algo.meta_learned", meta_learned, model)):
             model.get_parameter(name).requires_grad_(False)
+        self.head, self._head = head, sorted({"head.weight", "head.bias"} & self._adapted)
+        if head != "own" and (objective is not CLASSIFICATION or not self._head):
+            raise InputError(f"algo.head={head} is for classes told apart by an adapted linear layer called `head`; use algo.head=own")
+        for name in self._head if head == "zero" else []:
+            model.get_parameter(name).requires_grad_(False)
 
     def slow_weights(self) -> dict[str, nn.Parameter]:
         return {name: weight for name, weight in self.model.named_parameters() if name in self._adapted}
 
     def initial_weights(self, support: Examples) -> Weights:
-        """Where each task begins: here the same initialisation for all."""
-        return {name: weight.expand(len(support.x), *weight.shape) for name, weight in self.slow_weights().items()}
+        """Where each task begins: here the same initialisation for all, but for the head's choice."""
+        weights = {name: weight.expand(len(support.x), *weight.shape) for name, weight in self.slow_weights().items()}
+        for name in self._head if self.head != "own" else []:
+            row = weights[name].mean(1, keepdim=True) if self.head == "tied" else torch.zeros_like(weights[name])
+            weights[name] = row.expand_as(weights[name])
+        return weights
 
     def support_loss(self, weights: Weights, support: Examples) -> Tensor:
         """What an inner step descends, of each task: (tasks,)."""

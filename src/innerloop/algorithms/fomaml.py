@@ -17,6 +17,6 @@ class FOMAML(MAML):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
-        adapted: Patterns = "*", meta_learned: Patterns = "*",
+        adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, True, adapted=adapted, meta_learned=meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, True, adapted=adapted, meta_learned=meta_learned, head=head)

@@ -19,9 +19,9 @@ class MetaSGD(GradientBased):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*",
+        checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned, head)
         check_flag("algo.first_order", first_order)
         check_flag("algo.checkpoint_inner", checkpoint_inner)
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.base import Algorithm, drop_head
 from innerloop.config import InputError
 from innerloop.engine.forward import Engine
 from innerloop.episode import Examples
@@ -28,9 +28,7 @@ class ProtoNet(Algorithm[Tensor]):
         self.ways, self.train_ways = ways, train_ways
         if objective is not CLASSIFICATION:
             raise InputError("algo=protonet classifies, and this task is regression; choose a task of classes or another algo")
-        if not hasattr(model, "head"):
-            raise InputError(f"algo=protonet replaces the last layer, `head`, and {type(model).__name__} has none; name it so")
-        model.head = nn.Identity()
+        drop_head(model, "protonet")
 
     def embed(self, x: Tensor) -> Tensor:
         """x (tasks, n, ...) -> (tasks, n, features). No fast weights; the engine keeps the batch statistics of tasks apart."""

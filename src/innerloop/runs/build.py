@@ -33,7 +33,15 @@ from innerloop.training.lightning_settings import accumulated, in_lightning_step
 from innerloop.training.shares import Execution
 from innerloop.training.signals import EndBySigterm
 
-OF_TASKS = ("ways", "train_ways", "train_classes", "vocabulary", "as_vectors")  # attributes of Tasks (tasks/base.py)
+OF_TASKS = (
+    "ways",
+    "train_ways",
+    "train_classes",
+    "vocabulary",
+    "as_vectors",
+    "input_shape",
+    "outputs",
+)  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
 
 
@@ -158,7 +166,7 @@ def build_model(node: DictConfig, tasks: Any) -> nn.Module:
         known["base"] = base_weights(node)
     batch_norm = node.get("batch_norm", "episode")
     node = OmegaConf.masked_copy(node, [str(key) for key in node if key != "batch_norm"])
-    model = build(node, input_shape=tasks.input_shape, outputs=tasks.outputs, **known)
+    model = build(node, **({"input_shape": tasks.input_shape, "outputs": tasks.outputs} | known))
     if not isinstance(model, nn.Module):
         raise InputError(f"model._target_={node._target_} gives a {type(model).__name__}, which is no torch.nn.Module; name a class of one")
     x = torch.zeros(2, *tasks.input_shape, dtype=torch.long if tasks.vocabulary else torch.get_default_dtype())

@@ -1,0 +1,41 @@
+"""MAML that learns its step sizes."""
+
+from torch import Tensor, nn
+
+from innerloop.algorithms.base import GradientBased, Patterns
+from innerloop.config import check_choice, check_flag
+from innerloop.engine.forward import Engine, Weights
+from innerloop.episode import Examples
+from innerloop.objective import Objective
+
+
+class LearnedRates(GradientBased):
+    """MAML whose step sizes are learned with the initialisation: for each step (per_step) or all, and for each weight (Meta-SGD, Li et al.
+    2017), each layer (LSLR of MAML++, Antoniou et al. 2019, arXiv 1810.09502; weight and bias count as two) or one for all (alpha-MAML).
+
+    per: weight | layer | one. inner_lr: where all step sizes start; they may turn negative. Steps beyond those learned take the last.
+    checkpoint_inner, adapted, meta_learned: as in MAML.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, per: str, per_step: bool,
+        first_order: bool, checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned, head)
+        check_choice("algo.per", per, ("weight", "layer", "one"))
+        for name, value in (("per_step", per_step), ("first_order", first_order), ("checkpoint_inner", checkpoint_inner)):
+            check_flag(f"algo.{name}", value)
+        self.per, self.first_order, self.checkpoint_inner = per, first_order, checkpoint_inner
+        self.steps_learned = max(adaptation_steps, 1) if per_step else 1
+        weights = list(self.slow_weights().values())
+        shapes = [weight.shape if per == "weight" else () for weight in (weights[:1] if per == "one" else weights)]
+        self.rates = nn.ParameterList(weights[0].new_full((self.steps_learned, *shape), inner_lr) for shape in shapes)
+
+    def rate(self, index: int, at: int) -> Tensor:
+        """Of a weight, by its place among slow_weights(), at a step."""
+        row: Tensor = self.rates[0 if self.per == "one" else index][min(at, self.steps_learned - 1)]
+        return row
+
+    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
+        gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
+        return {name: weight - self.rate(index, at) * gradients[name] for index, (name, weight) in enumerate(weights.items())}

@@ -1,0 +1,343 @@
+"""Each of the other learners is its definition: the outer gradient of an oracle, task by task, with nothing of ours but the model."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from innerloop.algorithms.anil import ANIL
+from innerloop.algorithms.fomaml import FOMAML
+from innerloop.algorithms.learned_loss import LearnedLoss
+from innerloop.algorithms.learned_rates import LearnedRates
+from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.mamlpp import MAMLpp
+from innerloop.algorithms.matching import Matching
+from innerloop.algorithms.metacurvature import MetaCurvature
+from innerloop.algorithms.metasgd import MetaSGD
+from innerloop.algorithms.protomaml import ProtoMAML
+from innerloop.algorithms.protonet import ProtoNet
+from innerloop.algorithms.ridge import Ridge
+from innerloop.config import InputError
+from innerloop.engine import forward as engines
+from innerloop.episode import Examples
+from innerloop.models.conv4 import Conv4
+from innerloop.models.mlp import MLP
+from innerloop.objective import CLASSIFICATION, REGRESSION
+from tests.conftest import classification_episodes, make_model
+from tests.training.test_shares import assert_close
+
+pytestmark = pytest.mark.usefixtures("float64")
+TOLERANCE, LR, WAYS = 1e-9, 0.2, 3
+cross_entropy = nn.functional.cross_entropy
+
+
+def gradients_of(loss, weights, create_graph=True):
+    """By name, zero for what is not used."""
+    found = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, materialize_grads=True)
+    return dict(zip(weights, found, strict=True))
+
+
+def slow_of(algorithm):
+    return dict(algorithm.model.named_parameters())
+
+
+def features_of(algorithm, x):
+    return functional_call(algorithm.model, {}, (x,))
+
+
+def inner(algorithm, weights, adapted, support, update, steps, loss=None):
+    """The fast weights after `steps`, each changed by update(name, index, weight, gradient, at)."""
+    for at in range(steps):
+        support_loss = (loss or plain_loss)(algorithm, weights, support)
+        gradients = gradients_of(support_loss, {name: weights[name] for name in adapted})
+        changed = {name: update(name, i, weights[name], gradients[name], at) for i, name in enumerate(adapted)}
+        weights = weights | changed
+    return weights
+
+
+def plain_loss(algorithm, weights, part):
+    return cross_entropy(functional_call(algorithm.model, weights, (part.x,)), part.y)
+
+
+def ridge(algorithm, support, query):
+    def features(x):
+        z = features_of(algorithm, x).flatten(1)
+        return torch.cat([z, torch.ones(len(z), 1)], 1) if algorithm.intercept else z
+
+    x, y = features(support.x), nn.functional.one_hot(support.y, WAYS).double()
+    penalty = algorithm.log_strength.exp() * len(x) * torch.eye(x.shape[1])
+    layer = torch.linalg.inv(x.T @ x + penalty) @ x.T @ y  # the primal form; ours solves the dual
+    return cross_entropy(algorithm.log_scale.exp() * features(query.x) @ layer, query.y)
+
+
+def matching(algorithm, support, query):
+    z, q = (features_of(algorithm, part.x) for part in (support, query))
+    cosine = nn.functional.normalize(q) @ nn.functional.normalize(z).T
+    probabilities = (algorithm.log_scale.exp() * cosine).softmax(1) @ nn.functional.one_hot(support.y, WAYS).double()
+    return -probabilities.gather(1, query.y[:, None]).log().mean()
+
+
+def gradient_step(algorithm):
+    return lambda name, index, weight, gradient, at: weight - LR * gradient
+
+
+def protomaml(algorithm, support, query):
+    body, head = algorithm.model.body, algorithm.model.head
+    features = body(support.x)
+    prototypes = torch.stack([features[support.y == way].mean(0) for way in range(WAYS)])
+    # copies: an inner step descends the body and the head as they begin, not the body through the prototypes a second time
+    weights = {name: weight.clone() for name, weight in slow_of(algorithm).items()}
+    weights |= {"head.weight": 2 * prototypes, "head.bias": -(prototypes**2).sum(1)}
+    assert head.weight.shape == prototypes.shape
+    fast = inner(algorithm, weights, list(weights), support, gradient_step(algorithm), algorithm.adaptation_steps)
+    return plain_loss(algorithm, fast, query)
+
+
+def tied(algorithm, support, query):
+    weights = slow_of(algorithm)
+    for name in ("head.weight", "head.bias"):
+        weights[name] = weights[name].mean(0, keepdim=True).expand_as(weights[name])
+    fast = inner(algorithm, weights, list(algorithm.slow_weights()), support, gradient_step(algorithm), algorithm.adaptation_steps)
+    return plain_loss(algorithm, fast, query)
+
+
+def zero(algorithm, support, query):
+    weights = slow_of(algorithm)
+    weights |= {name: torch.zeros_like(weights[name], requires_grad=True) for name in ("head.weight", "head.bias")}
+    fast = inner(algorithm, weights, list(weights), support, gradient_step(algorithm), algorithm.adaptation_steps)
+    return plain_loss(algorithm, fast, query)
+
+
+def metacurvature(algorithm, support, query):
+    def update(name, index, weight, gradient, at):
+        matrices = list(algorithm.curvature[index])
+        if len(matrices) == 1:
+            return weight - LR * matrices[0] * gradient
+        right = matrices[1] if len(matrices) == 2 else torch.kron(matrices[1], matrices[2])  # of in and window, as one matrix
+        return weight - LR * (matrices[0] @ gradient.flatten(1) @ right).view_as(gradient)
+
+    fast = inner(algorithm, slow_of(algorithm), list(algorithm.slow_weights()), support, update, algorithm.adaptation_steps)
+    return plain_loss(algorithm, fast, query)
+
+
+def rate_of(algorithm, index, at):
+    return algorithm.rates[0 if algorithm.per == "one" else index][at if len(algorithm.rates[0]) > 1 else 0]
+
+
+def learned_rates(algorithm, support, query):
+    def update(name, index, weight, gradient, at):
+        return weight - rate_of(algorithm, index, at) * gradient
+
+    fast = inner(algorithm, slow_of(algorithm), list(algorithm.slow_weights()), support, update, algorithm.adaptation_steps)
+    return plain_loss(algorithm, fast, query)
+
+
+def learned_loss(algorithm, support, query):
+    def loss(algorithm, weights, part):
+        predictions = functional_call(algorithm.model, weights, (part.x,))
+        own = cross_entropy(predictions, part.y)
+        targets = nn.functional.one_hot(part.y, WAYS).double()
+        rows = [algorithm.loss(torch.cat([p, y, own[None]])) for p, y in zip(predictions, targets, strict=True)]
+        return own + torch.stack(rows).mean()
+
+    weights = slow_of(algorithm)
+    fast = inner(algorithm, weights, list(weights), support, gradient_step(algorithm), algorithm.adaptation_steps, loss)
+    return plain_loss(algorithm, fast, query)
+
+
+def mamlpp(algorithm, support, query):
+    weights, total = slow_of(algorithm), 0.0
+    for at in range(algorithm.adaptation_steps):
+        weights = weights | {name: table[at] for name, table in zip(algorithm.norms, algorithm.tables, strict=True)}
+        gradients = gradients_of(plain_loss(algorithm, weights, support), {name: weights[name] for name in algorithm.slow_weights()})
+        weights = weights | {
+            name: weights[name] - rate_of(algorithm, i, at) * gradient for i, (name, gradient) in enumerate(gradients.items())
+        }
+        total = total + algorithm.importance[at] * plain_loss(algorithm, weights, query)
+    return total
+
+
+COMMON = {"inner_lr": LR, "first_order": False}
+STEPS = {**COMMON, "adaptation_steps": 2}
+HEADS = {"ways": WAYS, "train_ways": WAYS}
+PARTS = {**STEPS, "per_step": True, "per_step_norm": False}
+ZOO = {
+    "ridge": (Ridge, {**HEADS, "strength": 0.3, "scale": 2.0, "intercept": True, "learned": True}, ridge),
+    "ridge without intercept": (Ridge, {**HEADS, "strength": 2.0, "scale": 1.0, "intercept": False, "learned": False}, ridge),
+    "matching": (Matching, {**HEADS, "scale": 5.0}, matching),
+    "protomaml": (ProtoMAML, {**HEADS, **STEPS, "inner_lr": LR}, protomaml),
+    "tied head": (MAML, {**STEPS, "head": "tied"}, tied),
+    "tied head, anil": (ANIL, {**STEPS, "head": "tied"}, tied),
+    "zero head": (MAML, {**STEPS, "head": "zero"}, zero),
+    "metacurvature": (MetaCurvature, STEPS, metacurvature),
+    "rates per layer and step": (LearnedRates, {**STEPS, "per": "layer", "per_step": True}, learned_rates),
+    "rates per weight and step": (LearnedRates, {**STEPS, "per": "weight", "per_step": True}, learned_rates),
+    "one rate": (LearnedRates, {**STEPS, "per": "one", "per_step": False}, learned_rates),
+    "learned loss": (LearnedLoss, {**STEPS, "outputs": WAYS, "width": 5}, learned_loss),
+    "mamlpp": (
+        MAMLpp,
+        {**STEPS, "adaptation_steps": 3, "per": "layer", "per_step": True, "multi_step": 0.5, "per_step_norm": False},
+        mamlpp,
+    ),
+    "mamlpp, norms": (MAMLpp, {**PARTS, "per": "one", "multi_step": 0.0, "per_step_norm": True}, mamlpp),
+}
+KINDS = ("mlp", "conv4_max", "conv4_stride")
+EVERY = [(case, kind) for case in ZOO for kind in KINDS if kind != "mlp" or case != "mamlpp, norms"]
+
+
+def build(case, kind, engine):
+    """Off the identities, ones and zeros that learning starts from, which would hide mistakes."""
+    cls, arguments, _ = ZOO[case]
+    model, shape = make_model(kind)
+    algorithm = cls(model, CLASSIFICATION, getattr(engines, engine), **arguments)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in algorithm.named_parameters():
+            if not name.startswith("model.") and parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return algorithm, classification_episodes(3, shape)
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop"])
+@pytest.mark.parametrize(("case", "kind"), EVERY)
+def test_the_outer_gradient_is_the_oracles(case, kind, engine):
+    algorithm, episodes = build(case, kind, engine)
+    learned = {name: p for name, p in algorithm.named_parameters() if p.requires_grad}
+    losses, _ = algorithm(episodes)
+    found = torch.autograd.grad(losses.mean(), list(learned.values()))  # raises where a learned parameter is not used
+    wanted = torch.stack([ZOO[case][2](algorithm, *(Examples(*(v[t] for v in part)) for part in episodes)) for t in range(3)])
+    torch.testing.assert_close(losses, wanted, atol=TOLERANCE, rtol=0)
+    expected = torch.autograd.grad(wanted.mean(), list(learned.values()))
+    assert max(gradient.abs().max() for gradient in expected) > 1e-4  # there is something to compare
+    for name, ours, theirs in zip(learned, found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+COMPILED = [pytest.param(case, marks=[] if case == "ridge" else [pytest.mark.slow]) for case in ZOO]
+
+
+@pytest.mark.parametrize("case", ZOO)
+def test_shares_add_up(case):
+    assert_close(*build(case, "conv4_stride" if case == "mamlpp, norms" else "mlp", "vmap"), threads=2, chunk_size=1)
+
+
+@pytest.mark.parametrize("case", COMPILED)
+def test_compiled_steps_are_the_same(case):
+    shares = assert_close(*build(case, "conv4_stride" if case == "mamlpp, norms" else "mlp", "vmap"), compile=True)
+    assert None not in shares._compiled.values()
+
+
+@pytest.mark.parametrize("case", [case for case, (cls, *_) in ZOO.items() if cls not in (Ridge, Matching)])
+def test_checkpointing_changes_nothing(case):
+    algorithm, episodes = build(case, "conv4_max", "vmap")
+    plain = torch.autograd.grad(algorithm(episodes)[0].mean(), algorithm.trained())
+    algorithm.checkpoint_inner = True
+    for a, b in zip(plain, torch.autograd.grad(algorithm(episodes)[0].mean(), algorithm.trained()), strict=True):
+        torch.testing.assert_close(a, b, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_protomaml_without_steps_is_a_prototypical_network(kind):
+    """Up to |z|^2 of each query, which both leave out."""
+    models = [make_model(kind) for _ in range(2)]
+    episodes = classification_episodes(3, models[0][1])
+    ours = ProtoMAML(models[0][0], CLASSIFICATION, engines.vmap, **HEADS, inner_lr=LR, adaptation_steps=0, first_order=False)
+    theirs = ProtoNet(models[1][0], CLASSIFICATION, engines.vmap, **HEADS)
+    for a, b in zip(ours(episodes), theirs(episodes), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("case", "permutes"),
+    [("ridge", True), ("matching", True), ("protomaml", True), ("tied head", True), ("zero head", True), ("metacurvature", False)],
+)
+def test_renumbering_the_classes_renumbers_the_answers(case, permutes):
+    """Of what treats all classes alike; not where each class has a row of its own."""
+    algorithm, episodes = build(case, "mlp", "vmap")
+    order = torch.tensor([2, 0, 1])
+    renumbered = Examples(episodes.support.x, order[episodes.support.y])
+    predictions, others = (algorithm.predict(algorithm.adapt(part), episodes.query.x) for part in (episodes.support, renumbered))
+    same = torch.allclose(others[..., order], predictions, atol=1e-6)
+    assert same is permutes
+
+
+def test_ridge_regression_is_least_squares():
+    """On linear features, with a penalty that vanishes."""
+    model = MLP((2,), 1, [], "relu")
+    algorithm = Ridge(model, REGRESSION, engines.vmap, None, None, strength=1e-12, scale=1.0, intercept=True, learned=True)
+    x = torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.tensor([[2.0], [-1.0]]) + 0.5
+    predictions = algorithm.predict(algorithm.adapt(Examples(x, y)), x)
+    torch.testing.assert_close(predictions, y, atol=1e-6, rtol=0)
+    assert [name for name, _ in algorithm.named_parameters()] == ["log_strength"]
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop"])
+@pytest.mark.parametrize("kind", ["mlp", "conv4"])
+def test_cavia_adapts_its_context_alone(kind, engine):
+    shape = (4,) if kind == "mlp" else (1, 16, 16)
+    torch.manual_seed(0)
+    model = MLP(shape, WAYS, [8], "tanh", context=4) if kind == "mlp" else Conv4(shape, WAYS, 4, "batch", "stride", context=4)
+    episodes = classification_episodes(3, shape)
+    patterns = {"adapted": "*context", "meta_learned": ["*weight", "*bias"]}
+    algorithm = MAML(model, CLASSIFICATION, getattr(engines, engine), 1.0, 2, False, **patterns)
+    assert algorithm.counts()["adapted"] == 4
+    losses, _ = algorithm(episodes)
+    found = torch.autograd.grad(losses.mean(), algorithm.trained())
+    (name,) = algorithm.slow_weights()
+    total = 0.0
+    for t in range(3):
+        context = torch.zeros(4, requires_grad=True)
+        for _ in range(2):
+            loss = cross_entropy(functional_call(model, {name: context}, (episodes.support.x[t],)), episodes.support.y[t])
+            context = context - torch.autograd.grad(loss, context, create_graph=True)[0]
+        total = total + cross_entropy(functional_call(model, {name: context}, (episodes.query.x[t],)), episodes.query.y[t])
+    for ours, theirs in zip(found, torch.autograd.grad(total / 3, algorithm.trained()), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
+
+
+def test_the_weights_of_the_steps_move_to_the_last():
+    """MAML++: equal parts at the start, at least 3 % of one while there are several, then the last step's loss alone."""
+    algorithm, _ = build("mamlpp", "mlp", "vmap")
+    algorithm.anneal(0.0)
+    torch.testing.assert_close(algorithm.importance.data, torch.full((3,), 1 / 3))
+    algorithm.anneal(0.25)
+    torch.testing.assert_close(algorithm.importance.data, torch.tensor([1 / 6, 1 / 6, 2 / 3]))
+    algorithm.anneal(0.499)
+    torch.testing.assert_close(algorithm.importance.data, torch.tensor([0.01, 0.01, 0.98]))
+    algorithm.anneal(0.5)
+    assert algorithm.importance.tolist() == [0, 0, 1]
+
+
+def test_steps_beyond_those_learned_take_the_last_rate():
+    algorithm, episodes = build("rates per layer and step", "mlp", "vmap")
+    assert torch.equal(algorithm.rate(0, 7), algorithm.rate(0, 1)) and not torch.equal(algorithm.rate(0, 0), algorithm.rate(0, 1))
+    assert len(list(algorithm.trajectory(episodes.support, 5))) == 6
+
+
+@pytest.mark.parametrize("cls", [MAML, FOMAML, ANIL, MetaSGD])
+def test_a_head_that_cannot_be_tied_is_refused(cls):
+    arguments = {"inner_lr": 0.1, "adaptation_steps": 1, **({} if cls is FOMAML else {"first_order": False})}
+    with pytest.raises(InputError, match="algo.head must be one of own, tied, zero, got 'both'"):
+        cls(make_model("mlp")[0], CLASSIFICATION, engines.vmap, **arguments, head="both")
+    with pytest.raises(InputError, match="algo.head=tied is for classes"):
+        cls(MLP((1,), 1, [4], "relu"), REGRESSION, engines.vmap, **arguments, head="tied")
+    with pytest.raises(InputError, match="algo.head=zero is for classes"):
+        cls(make_model("mlp")[0], CLASSIFICATION, engines.vmap, **arguments, adapted="body.*", head="zero")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda model: Ridge(nn.Linear(2, 2), CLASSIFICATION, engines.vmap, 3, 3, 1.0, 1.0, True, True), "replaces the last layer"),
+        (lambda model: Ridge(model, CLASSIFICATION, engines.vmap, 3, 3, -1.0, 1.0, True, True), "algo.strength must be a number > 0"),
+        (lambda model: Matching(model, REGRESSION, engines.vmap, 3, 3, 1.0), "classifies, and this task is regression"),
+        (lambda model: ProtoMAML(model, REGRESSION, engines.vmap, 3, 3, 0.1, 1, False), "begins with the prototypes of classes"),
+        (lambda model: LearnedRates(model, CLASSIFICATION, engines.vmap, 0.1, 1, "all", True, False), "algo.per must be one of"),
+        (lambda model: MAMLpp(model, CLASSIFICATION, engines.vmap, 0.1, 2, "one", True, 2, False, False), "algo.multi_step must be a part"),
+        (lambda model: MAMLpp(model, CLASSIFICATION, engines.vmap, 0.1, 2, "one", True, 0, True, False), "needs norm layers"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make(make_model("mlp")[0])
