@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+import innerloop
 from innerloop.algorithms.anil import ANIL
+from innerloop.algorithms.cnp import CNP
 from innerloop.algorithms.fomaml import FOMAML
 from innerloop.algorithms.learned_loss import LearnedLoss
 from innerloop.algorithms.learned_rates import LearnedRates
@@ -19,11 +21,13 @@ from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.ridge import Ridge
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
-from innerloop.episode import Examples
+from innerloop.episode import Episode, Examples
 from innerloop.models.conv4 import Conv4
 from innerloop.models.mlp import MLP
 from innerloop.objective import CLASSIFICATION, REGRESSION
-from tests.conftest import classification_episodes, make_model
+from innerloop.runs.evidence import read_evidence
+from innerloop.runs.experiment import run
+from tests.conftest import TINY, classification_episodes, compose_run, make_model
 from tests.training.test_shares import assert_close
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -296,6 +300,47 @@ def test_cavia_adapts_its_context_alone(kind, engine):
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("attention", [False, True])
+def test_cnp_is_its_definition(attention):
+    """The likelihood, and its gradient, example by example; an answer depends on no other query, nor on the order of examples."""
+    torch.manual_seed(0)
+    algorithm = CNP(nn.Identity(), REGRESSION, engines.vmap, (2,), 1, 8, 2, attention)
+    generator = torch.Generator().manual_seed(1)
+    episodes = Episode(*(Examples(torch.randn(3, n, 2, generator=generator), torch.randn(3, n, 1, generator=generator)) for n in (4, 5)))
+    losses, predictions = algorithm(episodes)
+    found = torch.autograd.grad(losses.mean(), algorithm.trained())
+    wanted = []
+    for t in range(3):
+        support, query = (Examples(part.x[t], part.y[t]) for part in episodes)
+        vectors = torch.stack([algorithm.encoder(torch.cat(pair)) for pair in zip(support.x, support.y, strict=True)])
+        total = 0.0
+        for row, (x, y) in enumerate(zip(query.x, query.y, strict=True)):
+            share = torch.full((4,), 0.25)
+            if attention:
+                share = (torch.stack([algorithm.key(x) @ algorithm.key(seen) for seen in support.x]) / 8**0.5).softmax(0)
+            mean, raw = algorithm.decoder(torch.cat([x, share @ vectors]))
+            spread = 0.1 + 0.9 * nn.functional.softplus(raw)
+            total = total + 0.5 * ((y - mean) / spread) ** 2 + spread.log() + 0.5 * torch.log(torch.tensor(2 * torch.pi))
+            torch.testing.assert_close(mean, predictions[t, row, 0], atol=TOLERANCE, rtol=0)
+        wanted.append(total.squeeze() / 5)
+    for ours, theirs in zip(found, torch.autograd.grad(torch.stack(wanted).mean(), algorithm.trained()), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
+    assert_close(algorithm, episodes, threads=2)
+    turned = Examples(*(v.flip(1) for v in episodes.support))
+    torch.testing.assert_close(algorithm.predict(algorithm.adapt(turned), episodes.query.x[:, :1]), predictions[:, :1])
+
+
+def test_the_likelihood_is_in_the_evidence(tmp_path):
+    torch.set_default_dtype(torch.float32)  # as runs have
+    results = run(compose_run(*TINY, "algo=cnp", "algo.width=8"), tmp_path)
+    assert {"nll", "loss"} <= set(results["measures"]) and results["measures"]["nll"]["value"] != results["measures"]["loss"]["value"]
+    assert "nll" in read_evidence(tmp_path / "evidence.csv").measures
+    learner = innerloop.load(tmp_path).fit(torch.arange(4.0), torch.arange(4.0))
+    assert learner.predict(torch.arange(3.0)).shape == (3,)
+    with pytest.raises(InputError, match="algo=cnp predicts numbers, and this task has classes"):
+        run(compose_run(*TINY, "algo=cnp", "task=glyphs"), tmp_path / "glyphs")
+
+
 def test_the_weights_of_the_steps_move_to_the_last():
     """MAML++: equal parts at the start, at least 3 % of one while there are several, then the last step's loss alone."""
     algorithm, _ = build("mamlpp", "mlp", "vmap")
@@ -341,3 +386,38 @@ def test_a_head_that_cannot_be_tied_is_refused(cls):
 def test_what_does_not_fit_is_said(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make(make_model("mlp")[0])
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv4_max"])
+def test_metacurvature_is_that_of_learn2learn(kind):
+    """Its GBML with MetaCurvatureTransform, whose matrix of the window stands on the other side."""
+    from innerloop.algorithms.learn2learn import l2l
+
+    algorithm, episodes = build("metacurvature", kind, "loop")
+    losses, _ = algorithm(episodes)
+    losses.mean().backward()
+    ours = [(p.grad, m) for p, m in zip(algorithm.model.parameters(), algorithm.curvature, strict=True)]
+    model = make_model(kind)[0]
+    theirs = l2l.algorithms.GBML(model, transform=l2l.optim.MetaCurvatureTransform, lr=LR, adapt_transform=False)
+    transforms = list(theirs.compute_update.transforms_modules)
+    assert len(transforms) == len(ours)
+    with torch.no_grad():
+        for transform, (_, matrices) in zip(transforms, ours, strict=True):
+            if transform.dim == 1:
+                transform.mc.copy_(matrices[0])
+                continue
+            transform.mc_in.copy_(matrices[0])
+            transform.mc_out.copy_(matrices[1])
+            if transform.dim == 4:
+                transform.mc_f.copy_(matrices[2].T)
+    for t in range(3):
+        clone = theirs.clone()
+        for _ in range(algorithm.adaptation_steps):
+            clone.adapt(cross_entropy(clone(episodes.support.x[t]), episodes.support.y[t]))
+        (cross_entropy(clone(episodes.query.x[t]), episodes.query.y[t]) / 3).backward()
+    for (gradient, matrices), weight, transform in zip(ours, model.parameters(), transforms, strict=True):
+        torch.testing.assert_close(gradient, weight.grad, atol=TOLERANCE, rtol=0)
+        own = transform.mc.grad if transform.dim == 1 else transform.mc_in.grad
+        torch.testing.assert_close(matrices[0].grad, own, atol=TOLERANCE, rtol=0)
+        if transform.dim == 4:
+            torch.testing.assert_close(matrices[2].grad, transform.mc_f.grad.T, atol=TOLERANCE, rtol=0)

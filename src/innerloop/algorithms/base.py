@@ -83,6 +83,10 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
         """What adaptation gives after 0, 1, ..., steps inner steps; a single item where there are no steps to count."""
         yield self.adapt(support)
 
+    def more(self, adapted: Adapted, query: Examples) -> dict[str, Tensor]:
+        """What else evidence.csv has of a query set, by name, beside what the objective measures: each (tasks,)."""
+        return {}
+
     def network(self, adapted: Adapted) -> nn.Module:
         """What adaptation made of a meta-batch of one task, as a network of its own: x (n, ...) -> predictions (n, outputs).
 

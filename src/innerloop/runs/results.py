@@ -39,6 +39,7 @@ def write_results(
     assert curve is not None, "test the learner first"
     objective = tasks.objective
     points = curve_points(curve.steps, curve.measures[objective.metric])
+    more = [name for name in curve.measures if name not in (objective.metric, "support_loss", "ms")]
     results = {
         "metric": objective.metric,
         "lower_is_better": objective.lower_is_better,
@@ -47,7 +48,7 @@ def write_results(
         "episodes": len(ids),
         "episodes_checksum": checksum(ids),
         "curve": points,
-        "measures": {name: curve_points([curve.steps[-1]], curve.measures[name][:, -1:])[0] for name in ("loss", *objective.more)},
+        "measures": {name: curve_points([curve.steps[-1]], curve.measures[name][:, -1:])[0] for name in more},
         **summary(curve, objective.metric, objective.lower_is_better),
         "time_to_target": None if cfg.target is None else time_to_target(curve, objective, cfg.target, tasks.support_size),
         "transductive": cfg.transductive is True and sees_other_queries(learner.algorithm),

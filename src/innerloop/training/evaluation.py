@@ -54,6 +54,7 @@ def adaptation_curve(
         measured.append(measures_of(objective, predictions, episodes.query.y, evidence))
         if evidence:
             fit = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
+            measured[-1] |= algorithm.more(adapted, episodes.query)
             measured[-1] |= {"support_loss": fit, "ms": torch.full_like(fit, 1000 * seconds / len(fit))}
             if objective is CLASSIFICATION:
                 sure, answer = predictions.float().softmax(-1).max(-1)
