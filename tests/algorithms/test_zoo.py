@@ -9,6 +9,7 @@ import innerloop
 from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.cnp import CNP
 from innerloop.algorithms.fomaml import FOMAML
+from innerloop.algorithms.imaml import IMAML, conjugate_gradients
 from innerloop.algorithms.learned_loss import LearnedLoss
 from innerloop.algorithms.learned_rates import LearnedRates
 from innerloop.algorithms.maml import MAML
@@ -217,15 +218,13 @@ def test_the_outer_gradient_is_the_oracles(case, kind, engine):
         torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
-COMPILED = [pytest.param(case, marks=[] if case == "ridge" else [pytest.mark.slow]) for case in ZOO]
-
-
 @pytest.mark.parametrize("case", ZOO)
 def test_shares_add_up(case):
     assert_close(*build(case, "conv4_stride" if case == "mamlpp, norms" else "mlp", "vmap"), threads=2, chunk_size=1)
 
 
-@pytest.mark.parametrize("case", COMPILED)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ZOO)
 def test_compiled_steps_are_the_same(case):
     shares = assert_close(*build(case, "conv4_stride" if case == "mamlpp, norms" else "mlp", "vmap"), compile=True)
     assert None not in shares._compiled.values()
@@ -421,3 +420,85 @@ def test_metacurvature_is_that_of_learn2learn(kind):
         torch.testing.assert_close(matrices[0].grad, own, atol=TOLERANCE, rtol=0)
         if transform.dim == 4:
             torch.testing.assert_close(matrices[2].grad, transform.mc_f.grad.T, atol=TOLERANCE, rtol=0)
+
+
+class Quadratic(nn.Module):
+    """Predicts its weights, scaled: support loss mean_i scale_i^2 (w_i - a_i)^2, whose Hessian is diagonal."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+
+    def forward(self, x):
+        return (torch.tensor([0.5, 1.0, 1.5, 2.0]) * self.weight).expand(len(x), 4)
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop"])
+def test_imaml_has_the_closed_form_on_a_quadratic(engine):
+    """strength (H + strength)^-1 grad L_query, at as many conjugate gradients as dimensions; and not with fewer."""
+    scale = torch.tensor([0.5, 1.0, 1.5, 2.0])
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randn(3, 2, 4, generator=generator)
+    episodes = Episode(*(Examples(torch.zeros(3, 1, 1), y[:, i : i + 1]) for i in range(2)))
+    found = {}
+    for cg_steps in (4, 1):
+        algorithm = IMAML(Quadratic(), REGRESSION, getattr(engines, engine), 0.1, 400, 0.7, cg_steps)
+        losses, _ = algorithm(episodes)
+        (found[cg_steps],) = torch.autograd.grad(losses.mean(), algorithm.trained())
+    slow, hessian = algorithm.model.weight.detach(), 2 * scale**2 / 4
+    phi = (hessian * y[:, 0] / scale + 0.7 * slow) / (hessian + 0.7)
+    query = 2 * scale * (scale * phi - y[:, 1]) / 4
+    expected = (0.7 * query / (hessian + 0.7)).mean(0)
+    torch.testing.assert_close(found[4], expected, atol=1e-12, rtol=0)
+    assert (found[1] - expected).abs().max() > 1e-4 and algorithm.residual < 1e-9 and algorithm.stopped == 0
+
+
+@pytest.mark.parametrize("engine", ["vmap", "loop"])
+@pytest.mark.parametrize("kind", ["mlp", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
+def test_imaml_is_the_limit_of_many_steps(kind, engine):
+    """Head alone, which has a minimum: the gradient of 300 unrolled proximal steps, that of the shared body included."""
+    model, shape = make_model(kind)
+    episodes = classification_episodes(3, shape)
+    rate, strength = (0.5, 0.5) if kind == "mlp" else (0.2, 1.0)
+    algorithm = IMAML(model, CLASSIFICATION, getattr(engines, engine), rate, 300, strength, 60, adapted="head.*")
+    losses, _ = algorithm(episodes)
+    found = torch.autograd.grad(losses.mean(), algorithm.trained())
+    total, head = 0.0, ["head.weight", "head.bias"]
+    for t in range(3):
+        support, query = (Examples(part.x[t], part.y[t]) for part in episodes)
+        slow = slow_of(algorithm)
+        weights = inner(
+            algorithm, slow, head, support, lambda n, i, w, g, at, slow=slow: w - rate * (g + strength * (w - slow[n])), 300
+        )  # fmt: skip
+        total = total + plain_loss(algorithm, weights, query)
+    for ours, theirs in zip(found, torch.autograd.grad(total / 3, algorithm.trained()), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=TOLERANCE, rtol=0)
+    assert_close(algorithm, episodes, threads=2, chunk_size=1)
+
+
+def test_imaml_stops_where_the_curvature_is_not_positive():
+    """That task alone, at the first-order gradient or later; the others go on, and no number is lost."""
+    b = [torch.tensor([[1.0, 2.0], [1.0, 2.0]])]
+    matrices = torch.stack([torch.diag(torch.tensor([2.0, 3.0])), torch.diag(torch.tensor([-1.0, -4.0]))])
+    x, alive = conjugate_gradients(lambda v: [torch.einsum("tij,tj->ti", matrices, v[0])], b, 2)
+    torch.testing.assert_close(x[0][0], torch.tensor([0.5, 2 / 3]))
+    assert alive.tolist() == [True, False] and torch.equal(x[0][1], b[0][1])
+
+
+def test_imaml_logs_how_far_it_is(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    run(compose_run(*TINY, "algo=imaml", "trainer.log_every_n_steps=1"), tmp_path)
+    header = (tmp_path / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/residual", "train/stopped"} <= set(header)
+
+
+@pytest.mark.parametrize("algo", ["mamlpp", "imaml", "ridge", "metacurvature"])
+def test_a_run_that_was_interrupted_goes_on_to_the_same_numbers(algo, tmp_path):
+    """In the middle of MAML++'s annealing too."""
+    torch.set_default_dtype(torch.float32)
+    anneal = ["algo.multi_step=0.9", "algo.inner_lr=0.01", "algo.adaptation_steps=2"] if algo == "mamlpp" else []
+    cfg = compose_run(*TINY, f"algo={algo}", "outer_steps=8", "val_every=4", *anneal)
+    whole = run(cfg, tmp_path)
+    for name in ("results.json", "checkpoints/step-00000008.ckpt"):
+        (tmp_path / name).unlink()
+    assert run(cfg, tmp_path)["curve"] == whole["curve"]

@@ -83,6 +83,10 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
         """What adaptation gives after 0, 1, ..., steps inner steps; a single item where there are no steps to count."""
         yield self.adapt(support)
 
+    def notes(self) -> dict[str, Tensor]:
+        """Numbers of the last meta-batch that training logs as train/NAME."""
+        return {}
+
     def more(self, adapted: Adapted, query: Examples) -> dict[str, Tensor]:
         """What else evidence.csv has of a query set, by name, beside what the objective measures: each (tasks,)."""
         return {}

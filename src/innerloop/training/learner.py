@@ -152,6 +152,8 @@ class MetaLearner(LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=tasks)
         score = objective.score(predictions.detach(), episodes.query.y).mean()
         self.log(f"train/{objective.metric}", score, prog_bar=True, batch_size=tasks)
+        for name, value in self.algorithm.notes().items():
+            self.log(f"train/{name}", value, batch_size=tasks)
         self._log_step(self.global_step - 1)
 
     def _log_step(self, step: int) -> None:
