@@ -125,6 +125,7 @@ def test_debugging_writes_what_it_scored(tmp_path):
     assert results["episodes"] == 75 == len(read_evidence(tmp_path / "evidence.csv").ids)
 
 
+@pytest.mark.slow
 def test_two_devices_write_the_episodes_in_their_order(tmp_path):
     common = [*TINY, "meta_batch_size=4", "test_episodes=7", "trainer=ddp", "trainer.accelerator=cpu"]
     for devices in (1, 2):

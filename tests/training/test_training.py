@@ -88,7 +88,12 @@ LORA += ["algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*", "algo.inner_lr=0
 
 @pytest.mark.parametrize(
     ("trainer", "part"),
-    [("ddp", []), ("fsdp", []), pytest.param("ddp", LORA, marks=pytest.mark.slow), pytest.param("fsdp", LORA, marks=pytest.mark.slow)],
+    [
+        ("ddp", []),
+        pytest.param("fsdp", [], marks=pytest.mark.slow),
+        pytest.param("ddp", LORA, marks=pytest.mark.slow),
+        pytest.param("fsdp", LORA, marks=pytest.mark.slow),
+    ],
 )
 def test_two_processes_give_what_one_gives(trainer, part, tmp_path):
     """Shares of the meta-batch, averaged gradients, gathered scores (an odd number of episodes), and one set of files."""
