@@ -51,7 +51,7 @@ def sources_of(reader: Any, data: Any, y: Any) -> Iterator[Source]:
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a data frame
         rows = [(f"row {row}", cells) for row, cells in enumerate(data.to_dict("records"))]
         return with_labels(of_rows(reader, rows, None), y)
-    return with_labels(of_sequence(data), y)
+    return with_labels(of_sequence(reader, data), y)
 
 
 def of_path(reader: Any, path: Path) -> Iterator[Source]:
@@ -118,13 +118,14 @@ def read_file(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def of_sequence(data: Any) -> Iterator[Source]:
-    """One raw input after the other; paths among them are read."""
+def of_sequence(reader: Any, data: Any) -> Iterator[Source]:
+    """One raw input after the other; paths among them are read (a string is one, where inputs are files and no texts)."""
+    paths = (str, Path) if reader.suffixes and reader.kind != "texts" else (Path,)
     if not isinstance(data, Iterable) or isinstance(data, Mapping | bytes):
         raise InputError(f"a {type(data).__name__} is no list of examples; {REMEDY}")
     for number, raw in enumerate(data):
-        if isinstance(raw, Path):
-            yield Source(str(raw), lambda raw=raw: read_file(raw), None)
+        if isinstance(raw, paths):
+            yield Source(str(raw), lambda raw=raw: read_file(Path(raw).expanduser()), None)
         else:
             yield Source(str(number), raw.numpy() if isinstance(raw, Tensor) else raw, None)
 
