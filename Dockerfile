@@ -4,7 +4,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ git make &&
 WORKDIR /innerloop
 COPY pyproject.toml requirements.txt Makefile README.md LICENSE ./
 COPY src ./src
-# PyTorch's own build for CPUs is a tenth of the usual one
+# PyTorch's build for CPUs, without the libraries for GPUs
 ENV UV_TORCH_BACKEND=cpu PATH=/innerloop/.venv/bin:$PATH
 RUN make install-light
 COPY . .

@@ -19,6 +19,41 @@ def main() -> None:
         train()
         return
     enter()
+    arguments = verbs_and_arguments().parse_args()
+    try:
+        if arguments.verb == "new":
+            begin_project(arguments.directory)
+            return
+        check_there(arguments)
+        if arguments.verb != "table":
+            with announced("loading PyTorch and Lightning"):
+                import innerloop.runs.build  # noqa: F401
+        if arguments.verb == "eval":
+            evaluate_run(arguments.run, arguments.overrides, arguments.trust)
+        elif arguments.verb == "episodes":
+            freeze_episodes(arguments.run, arguments.file, arguments.trust)
+        elif arguments.verb == "export":
+            take_away(arguments)
+        elif arguments.verb == "predict":
+            predict_new(arguments)
+        elif arguments.verb == "leak":
+            measure_leak(arguments.run, arguments.overrides, arguments.trust)
+        elif arguments.verb == "compare":
+            compare_runs(arguments.runs, arguments.step)
+        elif arguments.verb == "report":
+            report_runs(arguments.runs, arguments.output, arguments.trust)
+        else:
+            print_table(arguments.directory, arguments.sort, arguments.csv)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def verbs_and_arguments() -> argparse.ArgumentParser:
+    """What can be typed."""
     parser = argparse.ArgumentParser(prog="innerloop", description="Train few-shot learners, and work on finished runs.")
     parser.add_argument("--version", action="version", version=f"innerloop {version('innerloop')}")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -63,37 +98,7 @@ def main() -> None:
     report.add_argument("--output", type=Path, metavar="FILE", help="report.html in the first of them by default")
     for verb in (evaluate, freeze, predict, export, meter, report):
         verb.add_argument("--trust", action="store_true", help="build also classes that neither innerloop nor your conf/ names")
-    arguments = parser.parse_args()
-    try:
-        if arguments.verb == "new":
-            begin_project(arguments.directory)
-            return
-        check_there(arguments)
-        if arguments.verb != "table":
-            with announced("loading PyTorch and Lightning"):
-                import innerloop.runs.build  # noqa: F401
-        if arguments.verb == "eval":
-            evaluate_run(arguments.run, arguments.overrides, arguments.trust)
-        elif arguments.verb == "episodes":
-            freeze_episodes(arguments.run, arguments.file, arguments.trust)
-        elif arguments.verb == "export":
-            take_away(arguments)
-        elif arguments.verb == "predict":
-            predict_new(arguments)
-        elif arguments.verb == "leak":
-            measure_leak(arguments.run, arguments.overrides, arguments.trust)
-        elif arguments.verb == "compare":
-            compare_runs(arguments.runs, arguments.step)
-        elif arguments.verb == "report":
-            report_runs(arguments.runs, arguments.output, arguments.trust)
-        else:
-            print_table(arguments.directory, arguments.sort, arguments.csv)
-    except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written", file=sys.stderr)
-        raise SystemExit(1) from None
+    return parser
 
 
 def is_training(arguments: list[str]) -> bool:

@@ -22,6 +22,12 @@ def check_writable(path: Path) -> None:
         raise InputError(f"cannot write to the output directory {path}: {error.strerror}; set hydra.run.dir to another one") from error
 
 
+def check_new_folder(path: Path) -> None:
+    """Raises InputError where something is in the way of a folder that is to be written."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} is there already; name an empty folder, or a new one")
+
+
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Writes a file whole or not at all, in a folder that it makes, and waits until it is on the disk. Raises InputError when it cannot."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")  # processes of two machines may have one number

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from innerloop.config import InputError
-from innerloop.files import write_whole
+from innerloop.files import check_new_folder, write_whole
 
 MODULE = '''"""A family of tasks: saw teeth, whose period and shift are drawn for each task."""
 
@@ -68,7 +67,6 @@ FILES = {
 
 def write_project(directory: Path) -> None:
     """Raises InputError where there is something already, or nothing can be written."""
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise InputError(f"{directory} is there already; name an empty folder, or a new one")
+    check_new_folder(directory)
     for name, content in FILES.items():
         write_whole(directory / name, content.encode())

@@ -2,14 +2,15 @@
 
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import GradientBased, Patterns
+from innerloop.algorithms.base import Patterns
+from innerloop.algorithms.maml import MAML
 from innerloop.config import check_choice, check_flag
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Examples
 from innerloop.objective import Objective
 
 
-class LearnedRates(GradientBased):
+class LearnedRates(MAML):
     """MAML whose step sizes are learned with the initialisation: for each step (per_step) or all, and for each weight (Meta-SGD, Li et al.
     2017), each layer (LSLR of MAML++, Antoniou et al. 2019, arXiv 1810.09502; weight and bias count as two) or one for all (alpha-MAML).
 
@@ -21,11 +22,10 @@ class LearnedRates(GradientBased):
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, per: str, per_step: bool,
         first_order: bool, checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned, head)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)
         check_choice("algo.per", per, ("weight", "layer", "one"))
-        for name, value in (("per_step", per_step), ("first_order", first_order), ("checkpoint_inner", checkpoint_inner)):
-            check_flag(f"algo.{name}", value)
-        self.per, self.first_order, self.checkpoint_inner = per, first_order, checkpoint_inner
+        check_flag("algo.per_step", per_step)
+        self.per = per
         self.steps_learned = max(adaptation_steps, 1) if per_step else 1
         weights = list(self.slow_weights().values())
         shapes = [weight.shape if per == "weight" else () for weight in (weights[:1] if per == "one" else weights)]

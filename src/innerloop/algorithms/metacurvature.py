@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import GradientBased, Patterns
-from innerloop.config import check_flag
+from innerloop.algorithms.base import Patterns
+from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Examples
 from innerloop.objective import Objective
 
 
-class MetaCurvature(GradientBased):
+class MetaCurvature(MAML):
     """Meta-Curvature (Park and Oliva 2019, arXiv 1902.03356): MAML whose inner gradients are turned by learned matrices.
 
     fast <- fast - inner_lr * M_out G M_in, and M_window on the pixels of a convolution's window; a matrix for each side of each weight,
@@ -22,10 +22,7 @@ class MetaCurvature(GradientBased):
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
         checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned, head)
-        check_flag("algo.first_order", first_order)
-        check_flag("algo.checkpoint_inner", checkpoint_inner)
-        self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)
         # in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.curvature = nn.ModuleList(nn.ParameterList(identities(weight)) for weight in self.slow_weights().values())
 

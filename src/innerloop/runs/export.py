@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from innerloop.config import InputError
+from innerloop.files import check_new_folder
 from innerloop.models.hf import HuggingFace
 from innerloop.runs.experiment import load_run
 from innerloop.runs.settings import load_config
@@ -27,8 +28,7 @@ def export_adapter(run: Path, directory: Path, trust: bool = False) -> None:
             f"{run} learned {beside[0]} too, which peft does not keep beside the base; learn low-rank weights or a prompt alone "
             "(algo.meta_learned=*lora_*)"
         )
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise InputError(f"{directory} is there already; name an empty folder, or a new one")
+    check_new_folder(directory)
     try:
         model.model.save_pretrained(str(directory))
     except OSError as error:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from innerloop.config import InputError
-from innerloop.files import write_whole
+from innerloop.files import check_new_folder, write_whole
 from innerloop.runs.folder import read_results
 from innerloop.tasks.readers import as_json
 from innerloop.use.card import card_of_learner, card_of_network
-from innerloop.use.learner import Learner, new_folder
+from innerloop.use.learner import Learner
 
 TOLERANCE = 1e-5  # of logits, relative to the largest
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-5  # of logits, relative to the largest
 def export_learner(run: Path, directory: Path, trust: bool = False) -> None:
     """Writes learner.json, model.safetensors and README.md, a model card, into a new folder, which innerloop.load reads and a model hub
     takes as it is. Raises InputError for what cannot be loaded or written."""
-    learner, folder = Learner(run, trust=trust), new_folder(directory)
+    learner, folder = Learner(run, trust=trust), directory.expanduser()
     path = run / "results.json"
     results = read_results(path) if path.is_file() else None
     learner.save(folder)
@@ -34,7 +34,8 @@ def export_network(run: Path, directory: Path, support: str, steps: int | None, 
 
     What was written is read again and answers as the network does, or InputError is raised.
     """
-    folder = new_folder(directory)
+    folder = directory.expanduser()
+    check_new_folder(folder)
     learner = Learner(run, steps, trust).fit(support)
     network, x = learner.network, learner.support.x
     assert network is not None

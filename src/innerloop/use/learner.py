@@ -1,11 +1,9 @@
 """A finished run, fitted to a task of one's own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +11,13 @@ from torch import Tensor
 
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode, Examples
+from innerloop.files import check_new_folder
 from innerloop.objective import CLASSIFICATION
-from innerloop.runs.experiment import load_run
-from innerloop.runs.learner_file import FILE, load_weights, read_learner, write_files, write_learner, write_weights
+from innerloop.runs.learner_file import load_weights, read_learner, write_files, write_weights
 from innerloop.training.temperature import answers_to
 from innerloop.use.examples import Example, read_examples, stacked
 from innerloop.use.network import AdaptedNetwork, adapted_network
+from innerloop.use.ready import make_ready
 
 Item = TypeVar("Item")
 FITTED = "fitted.safetensors"
@@ -73,7 +72,7 @@ class Learner:
     def __repr__(self) -> str:
         return f"Learner({str(self.path)!r})"
 
-    def fit(self, support: Any, y: Any = None) -> Learner:
+    def fit(self, support: Any, y: Any = None) -> Self:
         """support: a folder with a folder for each class, a zip of one, a CSV file (with a column class, or y), a data frame, or examples
         whose labels (values) are in y. Any number of each class, and any number of classes that the run allows. Returns itself."""
         examples = list(read_examples(self.reader, support, y))
@@ -128,7 +127,8 @@ class Learner:
 
     def save(self, directory: str | Path) -> None:
         """Writes the learner, and what it was fitted to, into a new folder, which innerloop.load reads. No pickle; no support set."""
-        folder = new_folder(directory)
+        folder = Path(directory).expanduser()
+        check_new_folder(folder)
         about = {key: value for key, value in self.about.items() if key != "fitted"}
         if self.network is not None:
             classes = [label.item() if hasattr(label, "item") else label for label in self.classes_] if self.is_classifier else None
@@ -168,7 +168,7 @@ class Learner:
         """What __init__ took, for scikit-learn."""
         return {"path": self.path, "steps": self.steps, "trust": self.trust}
 
-    def set_params(self, **params: Any) -> Learner:
+    def set_params(self, **params: Any) -> Self:
         """Starts anew with other arguments of __init__."""
         self.__init__(**{**self.get_params(), **params})  # type: ignore[misc]
         return self
@@ -255,8 +255,6 @@ class Learner:
         if not self.is_classifier:
             yield from ((row[0] if self._flat and len(row) == 1 else row, None) for row in predictions.numpy())
             return
-        if not predictions.isfinite().all():
-            raise InputError("the fit diverged: its answers are no numbers; take fewer steps, or a run with a lower algo.inner_lr")
         sure, answer = self._softmax(predictions).max(-1)
         yield from ((self.classes_.tolist()[index], float(much)) for index, much in zip(answer.tolist(), sure, strict=True))
 
@@ -266,6 +264,8 @@ class Learner:
         return torch.cat([self._softmax(self.network(some)) for some in x.split(AT_ONCE)])
 
     def _softmax(self, logits: Tensor) -> Tensor:
+        if not logits.isfinite().all():
+            raise InputError("the fit diverged: its answers are no numbers; take fewer steps, or a run with a lower algo.inner_lr")
         return (logits[:, : len(self.classes_)].double() / self.about["temperature"]).softmax(-1)
 
 
@@ -289,25 +289,3 @@ def check_read(read: Any) -> Any:
     if read.reason:
         raise InputError(read.reason)
     return read
-
-
-def new_folder(directory: str | Path) -> Path:
-    folder = Path(directory).expanduser()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} is there already; name an empty folder, or a new one")
-    return folder
-
-
-def make_ready(folder: Path, trust: bool) -> None:
-    """Writes learner.json where a finished run has none yet: one of an earlier version, whose data are needed for it once."""
-    if (folder / FILE).is_file():
-        return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not there; name the folder of a finished run, or of a saved learner")
-    if not (folder / "config.yaml").is_file():
-        raise InputError(f"{folder} has no {FILE}, so it is neither a finished run nor a saved learner; name one")
-    if not (folder / "results.json").is_file():
-        raise InputError(f"the run in {folder} is not finished; give its command again, and it goes on")
-    write_learner(folder, load_run(folder, trust))
-    if not (folder / FILE).is_file():
-        raise InputError(f"{folder} holds a language model, which is not fitted by examples and labels; see docs/large_models.md")
