@@ -30,7 +30,7 @@ from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.training.shares import Execution, TaskShares
 
 ROOT = Path(__file__).parents[1]
-REPTILE = {"inner_optimizer": "adam", "inner_batch_size": 10, "eval_inner_batch_size": None}
+REPTILE = {"inner_optimizer": "rmsprop", "inner_batch_size": 10, "eval_inner_batch_size": None}
 
 
 class Workload(NamedTuple):

@@ -146,7 +146,7 @@ def test_load_run_gives_the_trained_weights(finished):
             ["task=omniglot", "task.root=NOWHERE", "task.split=random"],
             "task.split=random must be one of vinyals, maml, reptile, background, or a CSV file",
         ),
-        (["algo=reptile", "algo.inner_optimizer=lbfgs"], "algo.inner_optimizer must be one of sgd, adam, got 'lbfgs'"),
+        (["algo=reptile", "algo.inner_optimizer=lbfgs"], "algo.inner_optimizer must be one of sgd, momentum, adam, rmsprop, got 'lbfgs'"),
         (["model.activation=gelu"], "model.activation must be one of relu, tanh, got 'gelu'"),
         (["algo.first_order=no"], "algo.first_order must be true or false, got 'no'"),
         (["seed=-1"], "seed must be a whole number >= 0 and <= 4294967295, got -1"),

@@ -8,6 +8,7 @@ from torch.func import functional_call
 from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.boil import BOIL
 from innerloop.algorithms.fomaml import FOMAML
+from innerloop.algorithms.inner_optimizer import Adam
 from innerloop.algorithms.joint import Joint
 from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class
 from innerloop.algorithms.maml import MAML
@@ -36,7 +37,7 @@ CASES = {
         Reptile,
         {"adaptation_steps": 4, "inner_optimizer": "sgd", "inner_batch_size": 4, "eval_inner_batch_size": None},
     ),
-    "reptile adam": (Reptile, {"adaptation_steps": 3, "inner_optimizer": "adam", "inner_batch_size": 4, "eval_inner_batch_size": None}),
+    "reptile adam": (Reptile, {"adaptation_steps": 3, "inner_optimizer": "rmsprop", "inner_batch_size": 4, "eval_inner_batch_size": None}),
 }
 PARTS = {  # the adapted and the learned weights of the cases above; here and in these, by the beginnings of their names
     "anil 3 steps": ("head.", ""),
@@ -107,7 +108,7 @@ def oracle(case, kind):
                 rate = INNER_LR
                 if isinstance(algorithm, MetaSGD):
                     rate = algorithm.step_sizes[index]
-                if isinstance(algorithm, Reptile) and algorithm.inner_optimizer == "adam":
+                if isinstance(algorithm, Reptile) and isinstance(algorithm.inner_optimizer, Adam):
                     squares[name] = 0.999 * squares[name] + 0.001 * gradient**2
                     gradient = gradient / ((squares[name] / (1 - 0.999**step)).sqrt() + 1e-8)
                 weights[name] = weights[name] - rate * gradient
@@ -123,7 +124,7 @@ def oracle(case, kind):
 def inner_batches(algorithm, episodes):
     if isinstance(algorithm, Reptile):  # trains on the whole episode
         pooled = Examples(*(torch.cat(pair, 1) for pair in zip(*episodes, strict=True)))
-        return list(algorithm.minibatches(pooled, algorithm.adaptation_steps))
+        return list(algorithm.batches(pooled, algorithm.adaptation_steps))
     return [episodes.support] * algorithm.adaptation_steps
 
 
@@ -253,7 +254,7 @@ def test_reptile_under_sgd_moves_towards_the_mean_of_the_adapted_weights():
 def test_reptile_minibatches_pass_over_the_support_set_in_new_orders():
     algorithm, _ = build("reptile sgd minibatches", "mlp", "vmap")
     support = Examples(torch.arange(10.0).expand(2, 10)[..., None], torch.arange(10).expand(2, 10))
-    batches = list(algorithm.minibatches(support, steps=5))
+    batches = list(algorithm.batches(support, steps=5))
     assert [batch.y.shape for batch in batches] == [(2, 4)] * 5
     drawn = torch.cat([batch.y[0] for batch in batches])
     first, second = drawn[:10].tolist(), drawn[10:].tolist()

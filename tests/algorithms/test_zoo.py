@@ -376,10 +376,10 @@ def test_a_head_that_cannot_be_tied_is_refused(cls):
         (lambda model: Ridge(nn.Linear(2, 2), CLASSIFICATION, engines.vmap, 3, 3, 1.0, 1.0, True, True), "replaces the last layer"),
         (lambda model: Ridge(model, CLASSIFICATION, engines.vmap, 3, 3, -1.0, 1.0, True, True), "algo.strength must be a number > 0"),
         (lambda model: Matching(model, REGRESSION, engines.vmap, 3, 3, 1.0), "classifies, and this task is regression"),
-        (lambda model: ProtoMAML(model, REGRESSION, engines.vmap, 3, 3, 0.1, 1, False), "begins with the prototypes of classes"),
-        (lambda model: LearnedRates(model, CLASSIFICATION, engines.vmap, 0.1, 1, "all", True, False), "algo.per must be one of"),
-        (lambda model: MAMLpp(model, CLASSIFICATION, engines.vmap, 0.1, 2, "one", True, 2, False, False), "algo.multi_step must be a part"),
-        (lambda model: MAMLpp(model, CLASSIFICATION, engines.vmap, 0.1, 2, "one", True, 0, True, False), "needs norm layers"),
+        (lambda model: ProtoMAML(model, REGRESSION, engines.vmap, 3, 3, 0.1, 1), "begins with the prototypes of classes"),
+        (lambda model: LearnedRates(model, CLASSIFICATION, engines.vmap, 0.1, 1, "all", True), "algo.per must be one of"),
+        (lambda model: MAMLpp(model, CLASSIFICATION, engines.vmap, 0.1, 2, "one", True, 2, False), "algo.multi_step must be a part"),
+        (lambda model: MAMLpp(model, CLASSIFICATION, engines.vmap, 0.1, 2, "one", True, 0, True), "needs norm layers"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(make, sentence):

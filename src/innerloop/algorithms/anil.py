@@ -1,5 +1,7 @@
 """Almost no inner loop."""
 
+from typing import Any
+
 from torch import nn
 
 from innerloop.algorithms.base import Patterns
@@ -15,7 +17,7 @@ class ANIL(MAML):
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False, adapted: Patterns = "head.*", meta_learned: Patterns = "*", head: str = "own",
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
+        adapted: Patterns = "head.*", **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted=adapted, **options)

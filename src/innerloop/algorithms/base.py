@@ -4,13 +4,15 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import repeat
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from innerloop.config import InputError, check_choice, check_count, check_positive
+from innerloop.algorithms.inner_optimizer import LEARNED, State, inner_optimizer_of
+from innerloop.config import InputError, check_choice, check_count, check_flag, check_positive
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
 from innerloop.objective import CLASSIFICATION, Objective
@@ -128,7 +130,8 @@ def without_head(model: nn.Module) -> nn.Module:
 
 
 def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
-    """The names of the model's weights that a pattern fits. Raises InputError for a pattern that fits none."""
+    """The names of the model's weights that a pattern fits; one that begins with ! takes its own away. Raises InputError for one that fits
+    none."""
     first = {weight: name for name, weight in model.named_parameters()}
     names = {name: first[weight] for name, weight in model.named_parameters(remove_duplicate=False)}  # tied weights have several
     found: list[str] = []
@@ -136,11 +139,11 @@ def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
     if not isinstance(wanted, list) or not wanted or not all(isinstance(pattern, str) for pattern in wanted):
         raise InputError(f"{setting} must be a pattern of weights' names or a list of some, got {patterns!r}")
     for pattern in wanted:
-        fitting = [own for name, own in names.items() if fnmatch(name, pattern)]
+        fitting = [own for name, own in names.items() if fnmatch(name, pattern.removeprefix("!"))]
         if not fitting:
             some = ", ".join([*list(names)[:3], *list(names)[-2:]] if len(names) > 5 else names)
             raise InputError(f"{setting}={pattern} fits no weight of {type(model).__name__}, which has such as {some}; name some of them")
-        found += fitting
+        found = [name for name in found if name not in fitting] if pattern.startswith("!") else found + fitting
     return found
 
 
@@ -151,21 +154,29 @@ class GradientBased(Algorithm[Weights]):
     that the outer loop trains. The two may overlap or not; what is in neither is frozen, and costs no gradient and no optimizer state.
     What the model itself froze (requires_grad=False) is in neither. head: where the last layer begins in each task: as it was learned
     (own), with one learned row for all classes (tied, Ye and Chao 2022, arXiv 2106.16245: how classes are numbered then changes nothing),
-    or at zero (zero, Kao et al. 2022, arXiv 2106.15367). A subclass defines `step`; and initial_weights or support_loss where
-    they depend on the support set.
+    or at zero (zero, Kao et al. 2022, arXiv 2106.15367). first_order: inner gradients count as constants. checkpoint_inner: keep only the
+    fast weights of each inner step in memory, and take the steps again for the outer gradient. inner_optimizer: what makes the direction
+    of a step from its gradient (inner_optimizer.py). A subclass defines `step`; and initial_weights or support_loss where they depend on
+    the support set.
     """
 
-    checkpoint_inner = False
+    inner_optimizers = LEARNED  # that it can be asked for
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
-        adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool = False,
+        checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+        inner_optimizer: str = "sgd",
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine)
         check_positive("algo.inner_lr", inner_lr)
         check_choice("algo.head", head, ("own", "tied", "zero"))
+        check_choice("algo.inner_optimizer", inner_optimizer, self.inner_optimizers)
         check_count("algo.adaptation_steps", adaptation_steps, least=0)
+        check_flag("algo.first_order", first_order)
+        check_flag("algo.checkpoint_inner", checkpoint_inner)
         self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
+        self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
+        self.inner_optimizer = inner_optimizer_of(inner_optimizer)
         frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
         self._adapted = set(matching("algo.adapted", adapted, model)) - frozen
         if not self._adapted:
@@ -193,8 +204,8 @@ class GradientBased(Algorithm[Weights]):
         """What an inner step descends, of each task: (tasks,)."""
         return self.objective.loss(self.engine(self.model, weights, support.x), support.y)
 
-    def support_gradients(self, weights: Weights, support: Examples, create_graph: bool) -> Weights:
-        """Each task's own gradient. Tasks are independent, so one backward of the summed loss gives them all.
+    def support_gradients(self, weights: Weights, support: Examples, at: int) -> Weights:
+        """Each task's own gradient at step `at`. Tasks are independent, so one backward of the summed loss gives them all.
 
         Where gradients are disabled (evaluation) it cuts the fast weights off their past, so that no graph outlives a step. Those that
         are not meta-learned have no past at their first step.
@@ -205,13 +216,22 @@ class GradientBased(Algorithm[Weights]):
         with torch.enable_grad():
             loss = self.support_loss(weights, support).sum()
             gradients = torch.autograd.grad(  # zero for what the model does not use
-                loss, list(weights.values()), create_graph=create_graph and outer_gradients, allow_unused=True, materialize_grads=True
+                loss, list(weights.values()), create_graph=outer_gradients and not self.first_order, materialize_grads=True
             )
         return dict(zip(weights, gradients, strict=True))
 
-    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
-        """Inner step number `at` (0, 1, ...), from the fast weights `weights`."""
+    def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
+        """Inner step number `at` (0, 1, ...), from the fast weights `weights` along the directions that the inner optimizer gives: under
+        sgd, the gradients of the support loss."""
         raise NotImplementedError(f"{type(self).__name__} defines neither `step` nor `trajectory`")
+
+    def batches(self, support: Examples, steps: int) -> Iterator[Examples]:
+        """The examples of each inner step: here all."""
+        return repeat(support, steps)
+
+    def _take_step(self, weights: Weights, state: State, batch: Examples, at: int) -> tuple[Weights, State]:
+        directions, state = self.inner_optimizer(self.support_gradients(weights, batch, at), state, at)
+        return self.step(weights, directions, at), state
 
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
         """The fast weights after 0, 1, ..., steps inner steps.
@@ -220,12 +240,13 @@ class GradientBased(Algorithm[Weights]):
         step's activations instead of all steps', for about half as much time again.
         """
         weights = self.initial_weights(support)
+        state = self.inner_optimizer.begin(weights)
         yield weights
-        for at in range(steps):
+        for at, batch in enumerate(self.batches(support, steps)):
             if self.checkpoint_inner and torch.is_grad_enabled():
-                weights = checkpoint(self.step, weights, support, at, use_reentrant=False)
+                weights, state = checkpoint(self._take_step, weights, state, batch, at, use_reentrant=False)
             else:
-                weights = self.step(weights, support, at)
+                weights, state = self._take_step(weights, state, batch, at)
             yield weights
 
     def adapt(self, support: Examples) -> Weights:

@@ -1,5 +1,7 @@
 """An inner loop for the features alone."""
 
+from typing import Any
+
 from torch import nn
 
 from innerloop.algorithms.base import Patterns
@@ -15,7 +17,7 @@ class BOIL(MAML):
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False, adapted: Patterns = "body.*", meta_learned: Patterns = "*",
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
+        adapted: Patterns = "body.*", **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted=adapted, **options)

@@ -1,8 +1,9 @@
 """First-order MAML."""
 
+from typing import Any
+
 from torch import nn
 
-from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine
 from innerloop.objective import Objective
@@ -16,7 +17,6 @@ class FOMAML(MAML):
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
-        adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, **options: Any
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, True, adapted=adapted, meta_learned=meta_learned, head=head)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order=True, **options)

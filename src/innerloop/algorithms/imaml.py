@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from innerloop.algorithms.base import GradientBased, Patterns
+from innerloop.algorithms.inner_optimizer import FIXED
+from innerloop.algorithms.maml import MAML
 from innerloop.config import check_count, check_positive
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Examples
@@ -16,7 +17,7 @@ from innerloop.objective import Objective
 Product = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
-class IMAML(GradientBased):
+class IMAML(MAML):
     """iMAML (Rajeswaran et al. 2019, arXiv 1909.04630): the outer gradient of where the inner loop ends, not of how it came there.
 
     The inner loop minimises L_support(fast) + strength / 2 |fast - slow|^2 by gradient steps. Where it has, the outer gradient is
@@ -28,11 +29,13 @@ class IMAML(GradientBased):
     solves another system, with one proximal step at the end.)
     """
 
+    inner_optimizers = FIXED
+
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, strength: float,
-        cg_steps: int, adapted: Patterns = "*", meta_learned: Patterns = "*",
+        cg_steps: int, **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         check_positive("algo.strength", strength)
         check_count("algo.cg_steps", cg_steps, least=0)
         self.strength, self.cg_steps = strength, cg_steps
@@ -45,9 +48,9 @@ class IMAML(GradientBased):
     def notes(self) -> dict[str, Tensor]:
         return {"residual": self.residual, "stopped": self.stopped}
 
-    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
-        gradients, start = self.support_gradients(weights, support, create_graph=False), self.initial_weights(support)
-        return {name: w - self.inner_lr * (gradients[name] + self.strength * (w - start[name])) for name, w in weights.items()}
+    def support_gradients(self, weights: Weights, support: Examples, at: int) -> Weights:
+        gradients, start = super().support_gradients(weights, support, at), self.initial_weights(support)
+        return {name: gradient + self.strength * (weights[name] - start[name]) for name, gradient in gradients.items()}
 
     def adapt(self, support: Examples) -> Weights:
         with torch.no_grad():

@@ -1,9 +1,12 @@
 """The baseline that learns all tasks as one."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Patterns, class_head, without_head
+from innerloop.algorithms.base import class_head, without_head
+from innerloop.algorithms.inner_optimizer import FIXED
 from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine
 from innerloop.episode import Episode
@@ -21,12 +24,12 @@ class Joint(MAML):
     baseline = True
     by_class = True
     any_ways = True
+    inner_optimizers = FIXED
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float,
-        adapted: Patterns = "*", meta_learned: Patterns = "*",
+        self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float, **options: Any
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, 0, first_order=True, adapted=adapted, meta_learned=meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True, **options)
         self.classifier = class_head(model, train_classes) if train_classes else None
         if train_classes:
             for weight in model.head.parameters():  # type: ignore[union-attr]

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.fomaml import FOMAML
+from innerloop.algorithms.inner_optimizer import BETA2, MOMENTUM, Adam, InnerOptimizer, Momentum
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
-from innerloop.algorithms.reptile import ADAM_BETA2, ADAM_EPSILON, Reptile
+from innerloop.algorithms.reptile import Reptile
 from innerloop.config import InputError
 from innerloop.engine.forward import Weights, output_of
 from innerloop.episode import Examples
@@ -91,7 +92,7 @@ class Learn2LearnReptile(Reptile):
             l2l.detach_module(learner, keep_requires_grad=True)
         optimizers = [self.optimizer(learner) for learner in learners]
         yield self.stacked(learners)
-        for batch in self.minibatches(support, steps):
+        for batch in self.batches(support, steps):
             with torch.enable_grad():
                 for learner, optimizer, x, y in zip(learners, optimizers, *batch, strict=True):
                     optimizer.zero_grad()
@@ -100,9 +101,10 @@ class Learn2LearnReptile(Reptile):
             yield self.stacked(learners)
 
     def optimizer(self, learner: nn.Module) -> torch.optim.Optimizer:
-        if self.inner_optimizer == "adam":
-            return torch.optim.Adam(learner.parameters(), lr=self.inner_lr, betas=(0.0, ADAM_BETA2), eps=ADAM_EPSILON)
-        return torch.optim.SGD(learner.parameters(), lr=self.inner_lr)
+        chosen = self.inner_optimizer
+        if isinstance(chosen, Adam):
+            return torch.optim.Adam(learner.parameters(), lr=self.inner_lr, betas=(chosen.beta1, BETA2), eps=chosen.epsilon)
+        return torch.optim.SGD(learner.parameters(), lr=self.inner_lr, momentum=MOMENTUM * isinstance(chosen, Momentum))
 
     def stacked(self, learners: list[nn.Module]) -> Weights:
         parameters = [dict(learner.named_parameters()) for learner in learners]
@@ -115,6 +117,8 @@ def check_all_weights(algorithm: Any) -> None:
     adapted = {name for name in names if name.startswith("head.")} if isinstance(algorithm, ANIL) else names
     if adapted != set(algorithm.slow_weights()) or len(names) < len(list(algorithm.model.parameters())):
         raise InputError("engine=learn2learn has no part for algo.adapted and algo.meta_learned; use engine=vmap or engine=loop")
+    if not isinstance(algorithm, Reptile) and type(algorithm.inner_optimizer) is not InnerOptimizer:
+        raise InputError("engine=learn2learn has no part for algo.inner_optimizer; use engine=vmap or engine=loop")
 
 
 LEARNERS: dict[type[Algorithm], type[Algorithm]] = {

@@ -1,9 +1,10 @@
 """MAML that learns its inner loss."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
 from innerloop.config import InputError, check_count
 from innerloop.engine.forward import Engine, Weights
@@ -20,9 +21,9 @@ class LearnedLoss(MAML):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, outputs: int, width: int, inner_lr: float, adaptation_steps: int,
-        first_order: bool, checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+        **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         check_count("algo.width", width)
         if objective is LANGUAGE:
             raise InputError("algo=learned_loss reads predictions and targets of a few numbers, not of a vocabulary; use algo=maml")

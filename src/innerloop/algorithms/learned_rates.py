@@ -1,12 +1,12 @@
 """MAML that learns its step sizes."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
 from innerloop.config import check_choice, check_flag
 from innerloop.engine.forward import Engine, Weights
-from innerloop.episode import Examples
 from innerloop.objective import Objective
 
 
@@ -15,14 +15,13 @@ class LearnedRates(MAML):
     2017), each layer (LSLR of MAML++, Antoniou et al. 2019, arXiv 1810.09502; weight and bias count as two) or one for all (alpha-MAML).
 
     per: weight | layer | one. inner_lr: where all step sizes start; they may turn negative. Steps beyond those learned take the last.
-    checkpoint_inner, adapted, meta_learned: as in MAML.
     """
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, per: str, per_step: bool,
-        first_order: bool, checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+        **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         check_choice("algo.per", per, ("weight", "layer", "one"))
         check_flag("algo.per_step", per_step)
         self.per = per
@@ -36,6 +35,5 @@ class LearnedRates(MAML):
         row: Tensor = self.rates[0 if self.per == "one" else index][min(at, self.steps_learned - 1)]
         return row
 
-    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
-        gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-        return {name: weight - self.rate(index, at) * gradients[name] for index, (name, weight) in enumerate(weights.items())}
+    def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
+        return {name: weight - self.rate(index, at) * directions[name] for index, (name, weight) in enumerate(weights.items())}

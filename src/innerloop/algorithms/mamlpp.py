@@ -1,9 +1,10 @@
 """MAML++."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.learned_rates import LearnedRates
 from innerloop.config import InputError, check_count, check_flag
 from innerloop.engine.forward import Engine, Weights
@@ -24,8 +25,7 @@ class MAMLpp(LearnedRates):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, per: str, per_step: bool,
-        multi_step: float, per_step_norm: bool, first_order: bool, checkpoint_inner: bool = False, adapted: Patterns = "*",
-        meta_learned: Patterns = "*", head: str = "own",
+        multi_step: float, per_step_norm: bool, **options: Any,
     ) -> None:  # fmt: skip
         check_count("algo.adaptation_steps", adaptation_steps)
         check_flag("algo.per_step_norm", per_step_norm)
@@ -35,9 +35,7 @@ class MAMLpp(LearnedRates):
         rows = {name: model.get_parameter(name).detach().expand(adaptation_steps, -1).clone() for name in norms}
         for name in norms:
             model.get_parameter(name).requires_grad_(False)
-        super().__init__(
-            model, objective, engine, inner_lr, adaptation_steps, per, per_step, first_order, checkpoint_inner, adapted, meta_learned, head
-        )
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, per, per_step, **options)
         self.norms, self.multi_step = norms, multi_step
         self.tables = nn.ParameterList(rows.values())
         self.importance = nn.Parameter(torch.zeros(adaptation_steps), requires_grad=False)  # of each step's query loss
@@ -61,11 +59,13 @@ class MAMLpp(LearnedRates):
     def initial_weights(self, support: Examples) -> Weights:
         return super().initial_weights(support) | self.affine(0, len(support.x))
 
-    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
-        weights = weights | self.affine(at, len(support.x))
-        gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-        fast = enumerate(self.slow_weights())
-        return weights | {name: weights[name] - self.rate(index, at) * gradients[name] for index, name in fast}
+    def support_gradients(self, weights: Weights, support: Examples, at: int) -> Weights:
+        return super().support_gradients(weights | self.affine(at, len(support.x)), support, at)
+
+    def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
+        fast = {name: weights[name] for name in self.slow_weights()}
+        tasks = len(next(iter(fast.values())))
+        return super().step(fast, directions, at) | self.affine(at, tasks)
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         support, query = episodes

@@ -1,12 +1,12 @@
 """Meta-Curvature."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine, Weights
-from innerloop.episode import Examples
 from innerloop.objective import Objective
 
 
@@ -15,20 +15,17 @@ class MetaCurvature(MAML):
 
     fast <- fast - inner_lr * M_out G M_in, and M_window on the pixels of a convolution's window; a matrix for each side of each weight,
     from the identity; of biases and norms a factor for each number. The outer loop trains slow weights and matrices together.
-    checkpoint_inner, adapted, meta_learned: as in MAML.
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool,
-        checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, **options: Any
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned, head)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         # in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.curvature = nn.ModuleList(nn.ParameterList(identities(weight)) for weight in self.slow_weights().values())
 
-    def step(self, weights: Weights, support: Examples, at: int) -> Weights:
-        gradients = self.support_gradients(weights, support, create_graph=not self.first_order)
-        turned = {name: turn(gradients[name], [*m]) for name, m in zip(weights, self.curvature, strict=True)}  # type: ignore[misc]
+    def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
+        turned = {name: turn(directions[name], [*m]) for name, m in zip(weights, self.curvature, strict=True)}  # type: ignore[misc]
         return {name: weight - self.inner_lr * turned[name] for name, weight in weights.items()}
 
 

@@ -1,9 +1,11 @@
 """MAML from prototypes."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from innerloop.algorithms.base import Patterns, without_head
+from innerloop.algorithms.base import without_head
 from innerloop.algorithms.maml import MAML
 from innerloop.config import InputError
 from innerloop.engine.forward import Engine, Weights
@@ -23,11 +25,11 @@ class ProtoMAML(MAML):
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, inner_lr: float, adaptation_steps: int,
-        first_order: bool, checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*",
+        **options: Any,
     ) -> None:  # fmt: skip
         if objective is not CLASSIFICATION or not isinstance(getattr(model, "head", None), nn.Linear):
             raise InputError("algo=protomaml begins with the prototypes of classes in a linear layer called `head`; choose another algo")
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, first_order, checkpoint_inner, adapted, meta_learned)
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         self.ways, self.train_ways = ways, train_ways
         model.head.requires_grad_(False)  # each task has its own
 

@@ -1,22 +1,21 @@
 """Reptile."""
 
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import GradientBased, Patterns
-from innerloop.config import check_choice, check_count
+from innerloop.algorithms.base import Patterns
+from innerloop.algorithms.inner_optimizer import FIXED, Adam
+from innerloop.algorithms.maml import MAML
+from innerloop.config import check_count
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
 from innerloop.objective import Objective
 
-ADAM_BETA2, ADAM_EPSILON = 0.999, 1e-8
 
-
-class Reptile(GradientBased):
+class Reptile(MAML):
     """Reptile (Nichol, Achiam, Schulman 2018, arXiv 1803.02999): move the initialisation towards where plain training on a task ends.
 
     slow <- slow + outer_lr * mean(fast - slow), fast being slow after `adaptation_steps` minibatch steps on the task. Training needs no
@@ -24,39 +23,34 @@ class Reptile(GradientBased):
     Written as the outer loss 1/2 |slow - constant(fast)|^2, whose gradient is slow - fast: under SGD that *is* the update above (the
     paper anneals its outer_lr from 1 to 0), and other outer optimizers and several devices work unchanged. meta_batch_size=1 is serial.
 
-    inner_optimizer: "sgd", or "adam" with beta1 = 0 as in the authors' code (here its second moments start anew in each episode).
+    inner_optimizer: rmsprop is the authors' Adam with beta1 = 0 (here its second moments start anew in each episode).
     inner_batch_size: support examples in one inner step, all of them if None; the examples are shuffled anew for each pass over them.
     adapted: pattern of the weights that the inner loop changes, which are those that the outer loop moves; the others are frozen.
     eval_inner_batch_size: the same outside training, where support sets are often smaller.
     """
 
+    inner_optimizers = FIXED
+
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
-        inner_optimizer: Literal["sgd", "adam"], inner_batch_size: int | None, eval_inner_batch_size: int | None,
-        adapted: Patterns = "*",
+        inner_optimizer: str, inner_batch_size: int | None, eval_inner_batch_size: int | None, adapted: Patterns = "*",
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted, meta_learned=adapted)
-        check_choice("algo.inner_optimizer", inner_optimizer, ("sgd", "adam"))
+        super().__init__(
+            model, objective, engine, inner_lr, adaptation_steps, first_order=True, adapted=adapted, meta_learned=adapted,
+            inner_optimizer=inner_optimizer,
+        )  # fmt: skip
         for name, size in (("inner_batch_size", inner_batch_size), ("eval_inner_batch_size", eval_inner_batch_size)):
             if size is not None:
                 check_count(f"algo.{name}", size)
-        self.inner_optimizer, self.inner_batch_size, self.eval_inner_batch_size = inner_optimizer, inner_batch_size, eval_inner_batch_size
+        if isinstance(self.inner_optimizer, Adam):
+            self.inner_optimizer = TorchAdam(self.inner_optimizer.beta1)
+        self.inner_batch_size, self.eval_inner_batch_size = inner_batch_size, eval_inner_batch_size
 
     @torch.no_grad()
     def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        weights = self.initial_weights(support)
-        squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        yield weights
-        for step, batch in enumerate(self.minibatches(support, steps), start=1):
-            gradients = self.support_gradients(weights, batch, create_graph=False)
-            if self.inner_optimizer == "adam":
-                squares = {name: ADAM_BETA2 * square + (1 - ADAM_BETA2) * gradients[name].square() for name, square in squares.items()}
-                correction = 1 - ADAM_BETA2**step
-                gradients = {name: g / ((squares[name] / correction).sqrt() + ADAM_EPSILON) for name, g in gradients.items()}
-            weights = {name: weight - self.inner_lr * gradients[name] for name, weight in weights.items()}
-            yield weights
+        yield from super().trajectory(support, steps)
 
-    def minibatches(self, support: Examples, steps: int) -> Iterator[Examples]:
+    def batches(self, support: Examples, steps: int) -> Iterator[Examples]:
         """`steps` minibatches of all tasks at once; a pass may begin in the middle of one.
 
         Episodes hold their examples in random order, so one fixed schedule of positions shuffles every task in its own way, and
@@ -82,3 +76,10 @@ class Reptile(GradientBased):
         with torch.no_grad():
             predictions = self.predict(fast, query_x)
         return distances, predictions
+
+
+class TorchAdam(Adam):
+    """As torch.optim and the authors have it: no outer gradient runs through this root."""
+
+    def direction(self, gradient: Tensor, mean: Tensor, square: Tensor, at: int) -> Tensor:
+        return mean / (square.sqrt() + self.epsilon)

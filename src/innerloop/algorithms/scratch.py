@@ -1,8 +1,10 @@
 """The baseline that learns nothing beforehand."""
 
+from typing import Any
+
 from torch import nn
 
-from innerloop.algorithms.base import Patterns
+from innerloop.algorithms.inner_optimizer import FIXED
 from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine
 from innerloop.objective import Objective
@@ -13,6 +15,7 @@ class Scratch(MAML):
 
     baseline = True
     learns = False
+    inner_optimizers = FIXED
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adapted: Patterns = "*") -> None:
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True, adapted=adapted)
+    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, **options: Any) -> None:
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True, **options)

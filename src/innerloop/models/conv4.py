@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from innerloop.config import InputError, check_choice, check_count
+from innerloop.config import InputError, check_choice, check_count, check_flag
+from innerloop.models.mlp import with_warp
 from innerloop.models.norm_relu_pool import norm_relu_pool
 
 
@@ -73,6 +74,8 @@ class Conv4(nn.Module):
 
     x (n, channels, height, width) -> (n, outputs). pool="max": stride 1 and 2x2 max-pooling, as most papers; pool="stride": convolutions
     of stride 2, as MAML and Reptile on Omniglot (3.7 times fewer operations). context: numbers that modulate the third block's channels.
+    warp: a 1x1 convolution after each block, as model=mlp has. pool_head: what the head sees of the last block: flatten, each channel at
+    each place; mean, each channel's mean over places, as MAML's published net has on Omniglot.
     """
 
     def __init__(
@@ -83,20 +86,26 @@ class Conv4(nn.Module):
         norm: Literal["batch", "group", "none"],
         pool: Literal["max", "stride"],
         context: int = 0,
+        warp: bool = False,
+        pool_head: Literal["flatten", "mean"] = "flatten",
     ) -> None:
         super().__init__()
         check_count("model.context", context, least=0)
         check_count("model.filters", filters)
         check_choice("model.norm", norm, ("batch", "group", "none"))
         check_choice("model.pool", pool, ("max", "stride"))
+        check_choice("model.pool_head", pool_head, ("flatten", "mean"))
+        check_flag("model.warp", warp)
         if len(input_shape) != 3:
             raise InputError(f"model=conv4 takes images (channels, height, width), this task has {tuple(input_shape)}; use model=mlp")
         if pool == "max" and min(input_shape[1:]) < 16:
             raise InputError(f"model.pool=max halves an image four times and {tuple(input_shape)} is too small; use model.pool=stride")
         channels = [input_shape[0], filters, filters, filters, filters]
-        blocks = [ConvBlock(i, o, norm, pool) for i, o in zip(channels, channels[1:], strict=False)]
+        blocks: list[nn.Module] = [ConvBlock(i, o, norm, pool) for i, o in zip(channels, channels[1:], strict=False)]
+        if warp:
+            blocks = [with_warp(block, nn.Conv2d(filters, filters, 1, bias=False)) for block in blocks]
         films = [FiLM(filters, context)] if context else []
-        self.body = nn.Sequential(*blocks[:3], *films, *blocks[3:], nn.Flatten())
+        self.body = nn.Sequential(*blocks[:3], *films, *blocks[3:], *[nn.AdaptiveAvgPool2d(1)] * (pool_head == "mean"), nn.Flatten())
         with torch.no_grad():
             features = self.body(torch.zeros(2, *input_shape)).shape[1]
         self.head = nn.Linear(features, outputs)
