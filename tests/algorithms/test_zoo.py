@@ -6,10 +6,14 @@ from torch import nn
 from torch.func import functional_call
 
 import innerloop
+from innerloop.algorithms.alfa import ALFA
 from innerloop.algorithms.anil import ANIL
+from innerloop.algorithms.baseline_pp import BaselinePP
 from innerloop.algorithms.cnp import CNP
 from innerloop.algorithms.fomaml import FOMAML
 from innerloop.algorithms.imaml import IMAML, conjugate_gradients
+from innerloop.algorithms.in_context_examples import InContextExamples
+from innerloop.algorithms.inner_optimizer import LearnedOptimizer, Momentum
 from innerloop.algorithms.learned_loss import LearnedLoss
 from innerloop.algorithms.learned_rates import LearnedRates
 from innerloop.algorithms.maml import MAML
@@ -20,12 +24,15 @@ from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.protomaml import ProtoMAML
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.ridge import Ridge
+from innerloop.algorithms.transductive import METHODS, TransductiveHead
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
 from innerloop.episode import Episode, Examples
+from innerloop.models.any_module import ends_in_head
 from innerloop.models.conv4 import Conv4
 from innerloop.models.mlp import MLP
 from innerloop.objective import CLASSIFICATION, REGRESSION
+from innerloop.runs.build import build_run
 from innerloop.runs.evidence import read_evidence
 from innerloop.runs.experiment import run
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
@@ -150,6 +157,43 @@ def learned_loss(algorithm, support, query):
     return plain_loss(algorithm, fast, query)
 
 
+def alfa(algorithm, support, query):
+    """With the network's outputs from the means of all layers, the outer gradient running through what it looks at."""
+    weights = slow_of(algorithm)
+    for at in range(algorithm.adaptation_steps):
+        gradients = gradients_of(plain_loss(algorithm, weights, support), weights)
+        means = torch.stack([w.mean() for w in weights.values()] + [g.mean() for g in gradients.values()])
+        a, b = algorithm.network_of_rates(means).chunk(2)
+        weights = {
+            name: (1 - algorithm.decays[i][at] * b[i]) * weight - algorithm.rates[i][at] * a[i] * gradients[name]
+            for i, (name, weight) in enumerate(weights.items())
+        }
+    return plain_loss(algorithm, weights, query)
+
+
+def with_optimizer(algorithm, support, query):
+    """momentum, adam, rmsprop and the learned one, number by number."""
+    weights, optimizer = slow_of(algorithm), algorithm.inner_optimizer
+    means = squares = dict.fromkeys(weights, 0.0)
+    for at in range(1, algorithm.adaptation_steps + 1):
+        gradients = gradients_of(plain_loss(algorithm, weights, support), {name: weights[name] for name in algorithm.slow_weights()})
+        for name, g in gradients.items():
+            if isinstance(optimizer, Momentum):
+                means = means | {name: 0.9 * means[name] + g}
+                direction = means[name]
+            else:
+                beta = optimizer.beta1
+                means = means | {name: beta * means[name] + (1 - beta) * g}
+                squares = squares | {name: 0.999 * squares[name] + 0.001 * g**2}
+                mean, root = means[name] / (1 - beta**at), (squares[name] / (1 - 0.999**at) + 1e-8).sqrt()
+                direction = mean / root
+                if isinstance(optimizer, LearnedOptimizer):
+                    known = torch.stack([g / root, mean / root, root.log() / 10, torch.full_like(g, (at - 1) / at)], -1)
+                    direction = g + root * optimizer.network(known)[..., 0]
+            weights = weights | {name: weights[name] - LR * direction}
+    return plain_loss(algorithm, weights, query)
+
+
 def mamlpp(algorithm, support, query):
     weights, total = slow_of(algorithm), 0.0
     for at in range(algorithm.adaptation_steps):
@@ -178,6 +222,12 @@ ZOO = {
     "rates per layer and step": (LearnedRates, {**STEPS, "per": "layer", "per_step": True}, learned_rates),
     "rates per weight and step": (LearnedRates, {**STEPS, "per": "weight", "per_step": True}, learned_rates),
     "one rate": (LearnedRates, {**STEPS, "per": "one", "per_step": False}, learned_rates),
+    "alfa": (ALFA, {**STEPS, "decay": 0.1}, alfa),
+    "momentum": (MAML, {**STEPS, "inner_optimizer": "momentum"}, with_optimizer),
+    "adam": (MAML, {**STEPS, "inner_lr": 0.2, "adaptation_steps": 3, "inner_optimizer": "adam"}, with_optimizer),
+    "rmsprop, anil": (ANIL, {**STEPS, "inner_optimizer": "rmsprop"}, with_optimizer),
+    "learned optimizer": (MAML, {**STEPS, "inner_optimizer": "learned"}, with_optimizer),
+    "all but some": (MAML, {**STEPS, "adapted": ["*", "!head.bias"], "inner_optimizer": "momentum"}, with_optimizer),
     "learned loss": (LearnedLoss, {**STEPS, "outputs": WAYS, "width": 5}, learned_loss),
     "mamlpp": (
         MAMLpp,
@@ -502,3 +552,191 @@ def test_a_run_that_was_interrupted_goes_on_to_the_same_numbers(algo, tmp_path):
     for name in ("results.json", "checkpoints/step-00000008.ckpt"):
         (tmp_path / name).unlink()
     assert run(cfg, tmp_path)["curve"] == whole["curve"]
+
+
+def reads_examples(objective=CLASSIFICATION, outputs=WAYS):
+    torch.manual_seed(0)
+    algorithm = InContextExamples(MLP((4,), outputs, [8], "tanh"), objective, engines.vmap, (4,), outputs, None, 8, 2, 2)
+    with torch.no_grad():
+        for parameter in algorithm.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))  # off zero, where blocks add nothing
+    return algorithm
+
+
+def transductive_head(method, ways=WAYS):
+    torch.manual_seed(0)
+    return TransductiveHead(MLP((4,), ways, [8], "tanh"), CLASSIFICATION, engines.vmap, ways, ways, 7, method)
+
+
+@pytest.mark.parametrize("make", [reads_examples, *(lambda method=method: transductive_head(method) for method in METHODS)])
+def test_what_reads_a_set_does_not_care_how_classes_are_numbered(make):
+    algorithm, episodes = make().eval(), classification_episodes(3, (4,))
+    order = torch.tensor([2, 0, 1])
+    parts = episodes.support, Examples(episodes.support.x, order[episodes.support.y])
+    predictions, others = (algorithm.predict(algorithm.adapt(part), episodes.query.x) for part in parts)
+    torch.testing.assert_close(others[..., order], predictions, atol=1e-6, rtol=0)
+    assert not torch.allclose(others, predictions, atol=1e-3)  # the numbers did move
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_a_query_is_read_beside_the_examples_alone(kind):
+    """Other queries change no answer, and examples do; an oracle with one query at a time; threads add up."""
+    algorithm = reads_examples() if kind == "classes" else reads_examples(REGRESSION, 1)
+    episodes = classification_episodes(3, (4,))
+    if kind == "numbers":
+        episodes = Episode(*(Examples(x, y.unsqueeze(-1).double()) for x, y in episodes))
+    adapted = algorithm.adapt(episodes.support)
+    predictions = algorithm.predict(adapted, episodes.query.x)
+    alone = torch.cat([algorithm.predict(adapted, episodes.query.x[:, q : q + 1]) for q in range(episodes.query.x.shape[1])], 1)
+    torch.testing.assert_close(alone, predictions, atol=TOLERANCE, rtol=0)
+    x, y = episodes.support
+    other = algorithm.adapt(Examples(x.clone().index_fill_(1, torch.tensor([0]), 3.0), y))
+    assert (algorithm.predict(other, episodes.query.x) - predictions).abs().max() > 1e-3
+    assert_close(algorithm, episodes, threads=2, chunk_size=1)
+    torch.testing.assert_close(
+        algorithm.network((adapted[0][:1], None if kind == "numbers" else adapted[1][:1]))(episodes.query.x[0]), predictions[0]
+    )
+
+
+def clusters(tasks, of_class):
+    """Queries around three corners, and one example of each class farther off than they are: all of length 1."""
+    generator = torch.Generator().manual_seed(0)
+    corners, truth = torch.eye(3, 8), torch.tensor(of_class)
+    query = corners[truth] + 0.25 * torch.randn(tasks, len(truth), 8, generator=generator)
+    support = corners + 0.5 * torch.randn(tasks, 3, 8, generator=generator)
+    return *(nn.functional.normalize(x, dim=-1) for x in (support, query)), torch.eye(3).expand(tasks, 3, 3), truth
+
+
+def right(method, support, query, members, truth):
+    return (METHODS[method](support, members, query).argmax(-1) == truth).double().mean()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_transductive_heads_use_the_queries(method):
+    """They do better on clusters that only the queries show; alone, each task as in company; and simpleshot does not look at them."""
+    support, query, members, truth = clusters(40, [0, 1, 2] * 15)
+    logits = METHODS[method](support, members, query)
+    torch.testing.assert_close(METHODS[method](support[:1], members[:1], query[:1]), logits[:1], atol=1e-6, rtol=1e-6)
+    gain = right(method, support, query, members, truth) - right("simpleshot", support, query, members, truth)
+    assert gain > 0.01 if method != "simpleshot" else gain == 0
+    alone = METHODS[method](support, members, query[:, :1])
+    assert torch.allclose(alone, logits[:, :1]) is (method == "simpleshot")
+
+
+def test_what_counts_on_balanced_queries_falls_without_them():
+    """All queries of one class: bd_cspn, pt_map and tim spread them over the others, alpha_tim less, laplacian_shot not."""
+    support, query, members, truth = clusters(40, [0] * 45)
+    found = {method: right(method, support, query, members, truth) for method in METHODS}
+    assert max(found["bd_cspn"], found["pt_map"], found["tim"]) < found["alpha_tim"] < found["simpleshot"] < found["laplacian_shot"] + 0.05
+    assert not METHODS["tim"](support, members, query).requires_grad
+
+
+def test_the_centre_is_the_mean_of_the_training_features():
+    """In squares: its gradient is what is missing to the mean, and the features get none of it."""
+    algorithm, episodes = transductive_head("simpleshot"), classification_episodes(3, (4,))
+    algorithm(episodes)[0].mean().backward()
+    features = torch.cat([algorithm.model(part.x.flatten(0, 1)).view(3, -1, 8) for part in episodes], 1)
+    torch.testing.assert_close(algorithm.centre.grad, -features.mean((0, 1)))
+    plain = transductive_head("simpleshot")
+    x, y = (torch.cat(pair, 1) for pair in zip(*episodes, strict=True))
+    cross_entropy(plain.classifier(plain.model(x.flatten(0, 1))), y.flatten()).backward()
+    torch.testing.assert_close(algorithm.model.body[1].weight.grad, plain.model.body[1].weight.grad)
+
+
+def test_cosine_classifier_has_no_length():
+    algorithm = BaselinePP(MLP((4,), WAYS, [8], "tanh"), CLASSIFICATION, engines.vmap, 7, 0.1, 10.0, adapted="head.*")
+    episodes = classification_episodes(3, (4,))
+    expected = nn.functional.cosine_similarity(algorithm.model.body(episodes.query.x[0])[:, None], algorithm.model.head.weight, dim=-1)
+    predictions = algorithm.predict(algorithm.initial_weights(episodes.support), episodes.query.x)
+    torch.testing.assert_close(predictions[0], 10 * expected)
+    *_, fitted = algorithm.trajectory(episodes.support, 50)
+    after = algorithm.predict(fitted, episodes.support.x)
+    assert (
+        CLASSIFICATION.loss(after, episodes.support.y).mean()
+        < 0.5
+        * CLASSIFICATION.loss(algorithm.predict(algorithm.initial_weights(episodes.support), episodes.support.x), episodes.support.y).mean()
+    )
+    assert not algorithm.model.head.weight.requires_grad and algorithm(episodes)[1].shape[-1] == 7
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "learned", "momentum"])
+def test_a_gradient_of_zero_is_no_nan(optimizer):
+    """Of units that are off: the derivative of a root at zero would be infinite."""
+    torch.manual_seed(0)
+    model = MLP((1,), 1, [6], "relu")
+    with torch.no_grad():
+        model.body[1].bias.fill_(-50)  # off for all inputs
+    algorithm = MAML(model, REGRESSION, engines.vmap, 0.1, 3, inner_optimizer=optimizer)
+    x = torch.rand(2, 4, 1)
+    losses, _ = algorithm(Episode(Examples(x, x.sin()), Examples(x, x.cos())))
+    gradients = torch.autograd.grad(losses.sum(), algorithm.trained())
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("algo", ["joint", "scratch", "reptile", "imaml"])
+def test_a_learned_optimizer_that_nothing_would_train_is_refused(algo, tmp_path):
+    with pytest.raises(InputError, match=r"algo.inner_optimizer must be one of sgd, momentum, adam, rmsprop, got 'learned'"):
+        run(compose_run(*TINY, f"algo={algo}", "algo.inner_optimizer=learned"), tmp_path)
+
+
+class Counting(MLP):
+    """Counts the forward passes of its body, of all tasks together."""
+
+    calls = 0
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
+        self.body.register_forward_hook(lambda *_: setattr(Counting, "calls", Counting.calls + 1))
+
+
+@pytest.mark.parametrize("algo", ["anil", "metasgd", "learned_loss", "imaml"])
+def test_a_body_that_is_not_adapted_runs_once_an_episode(algo, tmp_path, monkeypatch):
+    """And once for the queries; nothing else changes."""
+    import innerloop.models.mlp as home
+
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(home, "Counting", Counting, raising=False)
+    cfg = compose_run(
+        *TINY, f"algo={algo}", "algo.adapted=head.*", "algo.adaptation_steps=4", "model._target_=innerloop.models.mlp.Counting"
+    )
+    built = build_run(cfg)
+    algorithm, episodes = built.learner.algorithm, built.data.val_episodes.meta_batch(range(2))
+    assert algorithm.model.ends_in_head
+    found = {}
+    for once in (True, False):
+        algorithm._head_only, Counting.calls = once, 0
+        losses, predictions = algorithm(episodes)
+        passes = Counting.calls
+        found[once] = [predictions, *torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)]
+        expected = 2 + (algo == "imaml") if once else 5 + (algo == "imaml")
+        assert passes == expected
+    for a, b in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_that_does_not_end_in_its_head_is_left_alone():
+    class Twice(MLP):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    x = torch.zeros(2, 4)
+    assert ends_in_head(MLP((4,), 3, [8], "relu"), x) and not ends_in_head(Twice((4,), 3, [8], "relu"), x)
+    assert not ends_in_head(nn.Linear(4, 3), x)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv4"])
+def test_warp_layers_start_as_the_identity_and_are_not_adapted(kind):
+    torch.manual_seed(0)
+    shape = (4,) if kind == "mlp" else (1, 16, 16)
+    make = (
+        (lambda **more: MLP(shape, WAYS, [8], "tanh", **more))
+        if kind == "mlp"
+        else (lambda **more: Conv4(shape, WAYS, 8, "batch", "stride", **more))
+    )
+    warped, plain = make(warp=True), make()
+    names = {name: name.replace("layer.", "") for name, _ in warped.named_parameters() if ".warp." not in name}
+    plain.load_state_dict({short: warped.get_parameter(name) for name, short in names.items()})
+    x = classification_episodes(1, shape).support.x[0]
+    torch.testing.assert_close(warped(x), plain(x))
+    algorithm = MAML(warped, CLASSIFICATION, engines.vmap, 0.1, 1, adapted=["*", "!*.warp.*"])
+    assert set(algorithm.slow_weights()) == set(names) and len(algorithm.trained()) > len(names)

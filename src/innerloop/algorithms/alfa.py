@@ -11,8 +11,8 @@ from innerloop.objective import Objective
 
 
 class ALFA(LearnedRates):
-    """ALFA (Baik et al. 2020, arXiv 2011.00209): a small network looks at each layer's weights and gradients, and says at every step how far
-    each layer goes and how much of its weights is kept.
+    """ALFA (Baik et al. 2020, arXiv 2011.00209): a small network looks at the weights and gradients of all layers, and says at every step
+    how far each layer goes and how much of its weights is kept.
 
     fast <- (1 - decay * b) fast - rate * a * direction, with (a, b) of each layer = network(means of all layers' weights and directions).
     rate and decay are learned too, for each layer and step; they start at inner_lr and `decay`. At first a and b are one: the steps are

@@ -129,6 +129,18 @@ def without_head(model: nn.Module) -> nn.Module:
     return twin
 
 
+class HeadAlone(nn.Module):
+    """A model's last layer under its own name."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        predictions: Tensor = self.head(features)
+        return predictions
+
+
 def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
     """The names of the model's weights that a pattern fits; one that begins with ! takes its own away. Raises InputError for one that fits
     none."""
@@ -183,6 +195,8 @@ class GradientBased(Algorithm[Weights]):
             raise InputError(f"algo.adapted={adapted} fits only weights that {type(model).__name__} has frozen; name others")
         for name in {name for name, _ in model.named_parameters()} - set(matching("algo.meta_learned", meta_learned, model)):
             model.get_parameter(name).requires_grad_(False)
+        # a body that no step changes runs once an episode
+        self._head_only = getattr(model, "ends_in_head", False) and all(name.startswith("head.") for name in self._adapted)
         self.head, self._head = head, sorted({"head.weight", "head.bias"} & self._adapted)
         if head != "own" and (objective is not CLASSIFICATION or not self._head):
             raise InputError(f"algo.head={head} is for classes told apart by an adapted linear layer called `head`; use algo.head=own")
@@ -200,9 +214,16 @@ class GradientBased(Algorithm[Weights]):
             weights[name] = row.expand_as(weights[name])
         return weights
 
+    def at_hand(self, support: Examples) -> Examples:
+        """What support_predictions takes, made once an episode: where the head alone is adapted, the features before it."""
+        return Examples(self.engine(without_head(self.model), {}, support.x), support.y) if self._head_only else support
+
+    def support_predictions(self, weights: Weights, x: Tensor) -> Tensor:
+        return self.engine(HeadAlone(self.model.head) if self._head_only else self.model, weights, x)  # type: ignore[arg-type]
+
     def support_loss(self, weights: Weights, support: Examples) -> Tensor:
-        """What an inner step descends, of each task: (tasks,)."""
-        return self.objective.loss(self.engine(self.model, weights, support.x), support.y)
+        """What an inner step descends, of each task: (tasks,). support: as at_hand gives it."""
+        return self.objective.loss(self.support_predictions(weights, support.x), support.y)
 
     def support_gradients(self, weights: Weights, support: Examples, at: int) -> Weights:
         """Each task's own gradient at step `at`. Tasks are independent, so one backward of the summed loss gives them all.
@@ -242,6 +263,8 @@ class GradientBased(Algorithm[Weights]):
         weights = self.initial_weights(support)
         state = self.inner_optimizer.begin(weights)
         yield weights
+        if steps:
+            support = self.at_hand(support)
         for at, batch in enumerate(self.batches(support, steps)):
             if self.checkpoint_inner and torch.is_grad_enabled():
                 weights, state = checkpoint(self._take_step, weights, state, batch, at, use_reentrant=False)

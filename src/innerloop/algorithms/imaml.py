@@ -59,7 +59,9 @@ class IMAML(MAML):
 
     def stationary(self, weights: Weights, support: Examples) -> Weights:
         """The same weights, with the outer gradient that they have as the minimum."""
-        fast, start = [weight.detach().requires_grad_() for weight in weights.values()], self.initial_weights(support)
+        start = self.initial_weights(support)
+        support = self.at_hand(support)
+        fast = [weight.detach().requires_grad_() for weight in weights.values()]
         loss = self.support_loss(dict(zip(weights, fast, strict=True)), support).sum()
         gradients = torch.autograd.grad(loss, fast, create_graph=True, materialize_grads=True)
         moved = [gradient / self.strength for gradient in gradients]

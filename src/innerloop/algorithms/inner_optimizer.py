@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from innerloop.engine.forward import Weights
 
-State = dict[str, tuple[Tensor, ...]]
+State = dict[str, list[Tensor]]
 MOMENTUM, BETA2 = 0.9, 0.999
 EPSILON = 1e-8  # under the root: the outer gradient runs through it, and the derivative of a root at 0 is infinite
 
@@ -26,11 +26,11 @@ class Momentum(InnerOptimizer):
     """velocity <- 0.9 velocity + gradient."""
 
     def begin(self, weights: Weights) -> State:
-        return {name: (torch.zeros_like(weight),) for name, weight in weights.items()}
+        return {name: [torch.zeros_like(weight)] for name, weight in weights.items()}
 
     def forward(self, gradients: Weights, state: State, at: int) -> tuple[Weights, State]:
         velocity = {name: MOMENTUM * state[name][0] + gradient for name, gradient in gradients.items()}
-        return velocity, {name: (v,) for name, v in velocity.items()}
+        return velocity, {name: [v] for name, v in velocity.items()}
 
 
 class Adam(InnerOptimizer):
@@ -42,17 +42,18 @@ class Adam(InnerOptimizer):
         self.beta1, self.epsilon = beta1, epsilon
 
     def begin(self, weights: Weights) -> State:
-        return {name: (torch.zeros_like(weight), torch.zeros_like(weight)) for name, weight in weights.items()}
+        return {name: [torch.zeros_like(weight), torch.zeros_like(weight)] for name, weight in weights.items()}
 
     def forward(self, gradients: Weights, state: State, at: int) -> tuple[Weights, State]:
-        state = {name: self.averaged(gradient, *state[name]) for name, gradient in gradients.items()}
-        return {name: self.direction(gradients[name], *self.corrected(*state[name], at), at) for name in gradients}, state
-
-    def averaged(self, gradient: Tensor, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        return self.beta1 * mean + (1 - self.beta1) * gradient, BETA2 * square + (1 - BETA2) * gradient.square()
-
-    def corrected(self, mean: Tensor, square: Tensor, at: int) -> tuple[Tensor, Tensor]:
-        return mean / (1 - self.beta1 ** (at + 1)), square / (1 - BETA2 ** (at + 1))
+        directions, after = {}, {}
+        for name, gradient in gradients.items():
+            mean, square = state[name]
+            mean = self.beta1 * mean + (1 - self.beta1) * gradient
+            square = BETA2 * square + (1 - BETA2) * gradient.square()
+            after[name] = [mean, square]
+            corrected = mean / (1 - self.beta1 ** (at + 1)), square / (1 - BETA2 ** (at + 1))
+            directions[name] = self.direction(gradient, *corrected, at)
+        return directions, after
 
     def direction(self, gradient: Tensor, mean: Tensor, square: Tensor, at: int) -> Tensor:
         return mean / (square + self.epsilon).sqrt()
@@ -78,9 +79,13 @@ class LearnedOptimizer(Adam):
         return gradient + size * self.network(torch.stack(known, -1)).squeeze(-1)
 
 
-FIXED = ("sgd", "momentum", "adam", "rmsprop")
+FIXED: tuple[str, ...] = ("sgd", "momentum", "adam", "rmsprop")
 LEARNED = (*FIXED, "learned")
 
 
 def inner_optimizer_of(name: str) -> InnerOptimizer:
-    return {"sgd": InnerOptimizer, "momentum": Momentum, "adam": Adam, "rmsprop": lambda: Adam(beta1=0.0), "learned": LearnedOptimizer}[name]()
+    """One of LEARNED."""
+    if name == "rmsprop":
+        return Adam(beta1=0.0)
+    made: dict[str, type[InnerOptimizer]] = {"sgd": InnerOptimizer, "momentum": Momentum, "adam": Adam, "learned": LearnedOptimizer}
+    return made[name]()

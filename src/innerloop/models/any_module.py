@@ -1,5 +1,6 @@
 """What a module that somebody else wrote needs before each task can have weights of its own."""
 
+import copy
 import logging
 
 import torch
@@ -36,6 +37,23 @@ def make_ready(model: nn.Module, x: torch.Tensor, batch_norm: str) -> None:
         f"{len(running)} norm layers of {type(model).__name__} take the statistics of the batch at hand, in evaluation too; "
         "+model.batch_norm=running keeps the running ones"
     )
+
+
+@torch.no_grad()
+def ends_in_head(model: nn.Module, x: torch.Tensor) -> bool:
+    """Whether it is its `head` after everything else, by a batch of zeros like x and one of other numbers."""
+    if not isinstance(getattr(model, "head", None), nn.Linear):
+        return False
+    twin, training = copy.copy(model), model.training
+    twin._modules = {**model._modules, "head": nn.Identity()}
+    batches = [x] if not x.is_floating_point() else [x, torch.linspace(0, 1, x.numel(), dtype=x.dtype).view_as(x)]
+    model.eval()
+    try:
+        return all(torch.equal(model(batch), model.head(twin(batch))) for batch in batches)  # type: ignore[operator]
+    except Exception:  # what returns something else than a tensor, or cannot take such a batch
+        return False
+    finally:
+        model.train(training)
 
 
 def refuse(model: nn.Module, name: str, layer: nn.Module) -> None:

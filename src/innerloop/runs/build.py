@@ -20,7 +20,7 @@ from torch import nn
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import OWN, InputError, check_count, suggestion
 from innerloop.engine import forward as engines
-from innerloop.models.any_module import make_ready
+from innerloop.models.any_module import ends_in_head, make_ready
 from innerloop.runs.disjoint_episodes import DisjointEpisodes
 from innerloop.runs.dry_run import check_model
 from innerloop.runs.frozen_episodes import FrozenEpisodes
@@ -171,6 +171,7 @@ def build_model(node: DictConfig, tasks: Any) -> nn.Module:
         raise InputError(f"model._target_={node._target_} gives a {type(model).__name__}, which is no torch.nn.Module; name a class of one")
     x = torch.zeros(2, *tasks.input_shape, dtype=torch.long if tasks.vocabulary else torch.get_default_dtype())
     make_ready(model, x, batch_norm)
+    model.ends_in_head = ends_in_head(model, x)  # type: ignore[assignment]
     return model
 
 

@@ -24,6 +24,8 @@ class DisjointEpisodes:
     def __init__(self, distribution: Any, most: int) -> None:
         if not isinstance(distribution, ClassEpisodes):
             raise InputError("disjoint=true draws episodes that share no image, and this task has no pool of images; leave it false")
+        if not distribution.balanced:
+            raise InputError("disjoint=true draws as many queries of each class; leave out task.balanced=false")
         self.distribution = distribution
         self.drawn = draw(distribution, most)
         if len(self.drawn) < 2:

@@ -11,6 +11,8 @@ from torch import Tensor
 from innerloop.config import InputError
 from innerloop.episode import Episode, Examples
 
+CONCENTRATION = 2.0  # of the Dirichlet distribution that unbalanced queries come from
+
 
 class Classes(NamedTuple):
     """Examples and what they are of.
@@ -33,15 +35,20 @@ class ClassEpisodes:
     Way labels are the order of the draw, so they are redrawn in every episode; examples come in random order. Images become float32 in
     [0, 1], other inputs stay as they are. augment: changes a float image (channels, height, width) at random, by torch's generator.
     by_class: the same episodes labelled by class, 0 to len(members) - 1, for baselines that learn the classes themselves.
+    balanced: `queries` examples of each class; false, ways * queries in all, spread over the classes by a Dirichlet distribution of
+    concentration 2 (Veilleux et al. 2021, arXiv 2204.11181), as far as each class has so many: for what would use that test sets are
+    balanced.
     Raises InputError when there are fewer classes than ways, or a class has fewer examples than shots + queries.
     """
 
     def __init__(
         self, classes: Classes, ways: int, shots: int, queries: int,
         augment: Sequence[Callable[[Tensor], Any]] = (), by_class: bool = False,
+        balanced: bool = True,
     ) -> None:  # fmt: skip
         self.inputs, self.members, self.names = classes.inputs, classes.members, classes.names
         self.ways, self.shots, self.queries, self.augment, self.by_class = ways, shots, queries, augment, by_class
+        self.balanced = balanced
         self.quarter_turns = classes.quarter_turns
         groups = classes.groups or [""] * len(classes.members)
         self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
@@ -52,21 +59,32 @@ class ClassEpisodes:
     def sample(self, rng: np.random.Generator) -> Episode:
         candidates = self._by_group[rng.integers(len(self._by_group)) if len(self._by_group) > 1 else 0]
         classes = rng.choice(candidates, self.ways, replace=False)
-        needed = self.shots + self.queries
-        return self.episode(rng, classes, [rng.choice(self.members[c], needed, replace=False) for c in classes])
+        counts = [self.queries] * self.ways if self.balanced else self._unbalanced(rng, classes)
+        drawn = [rng.choice(self.members[c], self.shots + count, replace=False) for c, count in zip(classes, counts, strict=True)]
+        return self.episode(rng, classes, drawn)
+
+    def _unbalanced(self, rng: np.random.Generator, classes: np.ndarray) -> np.ndarray:
+        """How many queries each class has: one after the other falls to a class that has examples left."""
+        shares, counts = rng.dirichlet(np.full(self.ways, CONCENTRATION)), np.zeros(self.ways, int)
+        left = np.array([len(self.members[c]) - self.shots for c in classes])
+        for _ in range(self.ways * self.queries):
+            chances = shares * (counts < left)
+            counts[rng.choice(self.ways, p=chances / chances.sum())] += 1
+        return counts
 
     def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray]) -> Episode:
-        """Of given classes and, for each, the rows of its shots + queries examples; `rng` shuffles them."""
+        """Of given classes and, for each, the rows of its examples, the shots first; `rng` shuffles them."""
         drawn = [self.inputs[r] for r in rows]
         if self.quarter_turns is not None:
             drawn = [np.rot90(images, self.quarter_turns[c], axes=(-2, -1)) for c, images in zip(classes, drawn, strict=True)]
         support = np.concatenate([inputs[: self.shots] for inputs in drawn])
         query = np.concatenate([inputs[self.shots :] for inputs in drawn])
         labels = classes if self.by_class else np.arange(self.ways)
-        parts = [self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, self.queries)]
+        queries = [len(inputs) - self.shots for inputs in drawn]
+        parts = [self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, queries)]
         return Episode(*(self._augmented(rng, part) for part in parts))
 
-    def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: int) -> Examples:
+    def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: int | list[int]) -> Examples:
         order = rng.permutation(len(inputs))
         x = torch.from_numpy(inputs[order])
         return Examples(x.float() / 255 if x.dtype is torch.uint8 else x, torch.from_numpy(np.repeat(labels, per_class)[order]))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from innerloop.config import InputError, check_count
+from innerloop.config import InputError, check_count, check_flag
 from innerloop.objective import CLASSIFICATION
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes, Classes
@@ -16,7 +16,8 @@ from innerloop.tasks.class_episodes import ClassEpisodes, Classes
 class ClassTasks(Tasks):
     """Tell `ways` classes apart from `shots` examples of each: a subclass sets `input_shape` and says what classes a split has.
 
-    ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes.
+    ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. balanced: as for
+    ClassEpisodes, of val and test episodes.
     augment: as for ClassEpisodes, in training alone. Raises InputError for a count below its least, and, from `distribution`, for more
     ways or examples than there are.
     """
@@ -24,12 +25,16 @@ class ClassTasks(Tasks):
     objective = CLASSIFICATION
     augment: Sequence[Callable[[Tensor], Any]] = ()
 
-    def __init__(self, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int) -> None:
+    def __init__(
+        self, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int, balanced: bool = True
+    ) -> None:
         for name, value in (("ways", ways), ("train_ways", train_ways)):
             check_count(f"task.{name}", value, least=2)
         for name, value in (("shots", shots), ("queries", queries), ("train_shots", train_shots), ("train_queries", train_queries)):
             check_count(f"task.{name}", value)
+        check_flag("task.balanced", balanced)
         self.outputs = self.ways = ways
+        self.balanced = balanced
         self.train_ways, self.shots, self.queries = train_ways, shots, queries
         self._train_counts, self._eval_counts = (train_ways, train_shots, train_queries), (ways, shots, queries)
 
@@ -44,6 +49,6 @@ class ClassTasks(Tasks):
     def distribution(self, split: Split) -> ClassEpisodes:
         counts, augment = (self._train_counts, self.augment) if split == "train" else (self._eval_counts, ())
         try:
-            return ClassEpisodes(self.classes(split), *counts, augment=augment)
+            return ClassEpisodes(self.classes(split), *counts, augment=augment, balanced=self.balanced or split == "train")
         except InputError as error:
             raise InputError(f"in the {split} split, {error}") from error

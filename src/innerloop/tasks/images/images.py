@@ -36,10 +36,9 @@ class Images(ClassTasks):
     def __init__(
         self, root: str | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None, split_seed: int,
         memory_mb: float,
-        augment: dict[str, Callable[[Tensor], Any]] | None,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        augment: dict[str, Callable[[Tensor], Any]] | None, **shape: Any,
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         check_count("task.size", size)
         check_flag("task.pool", pool)
         if folders is not None and not (isinstance(folders, list) and folders and all(isinstance(name, str) for name in folders)):

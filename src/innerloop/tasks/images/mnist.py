@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,9 +47,9 @@ class Mnist(ClassTasks):
     reader = Pictures(1, SIDE, SIDE)  # its own files are bright on dark
 
     def __init__(
-        self, root: str, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int
+        self, root: str, **shape: Any
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         folder = Path(root).expanduser()
         pixels, digits = (
             np.concatenate([read_idx(folder, f"{half}-{kind}", start) for half in ("train", "t10k")])

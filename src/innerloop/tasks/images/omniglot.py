@@ -1,6 +1,7 @@
 """Few-shot classification of handwritten characters."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,10 +42,9 @@ class Omniglot(ClassTasks):
     reader = Pictures(1, SIDE, SIDE, ink=True)
 
     def __init__(
-        self, root: str, split: str, rotate_test: bool,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        self, root: str, split: str, rotate_test: bool, **shape: Any,
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         check_flag("task.rotate_test", rotate_test)
         if split not in PUBLISHED and not Path(split).expanduser().is_file():
             raise InputError(f"task.split={split} must be one of {', '.join(PUBLISHED)}, or a CSV file of class,split")

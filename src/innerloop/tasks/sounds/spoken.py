@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,10 +41,9 @@ class Spoken(ClassTasks):
 
     def __init__(
         self, root: str | None, table: str | None, columns: dict[str, str] | None, unseen: str, split: dict[str, list[str]], rate: int,
-        seconds: float, mels: int,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        seconds: float, mels: int, **shape: Any,
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         check_choice("task.unseen", unseen, ("speaker", "class"))
         check_count("task.rate", rate, least=1000)
         check_count("task.mels", mels)

@@ -1,6 +1,7 @@
 """Small classification problems on rows of numbers, drawn from one family."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -25,10 +26,9 @@ class Tabular(ClassTasks):
     """
 
     def __init__(
-        self, features: int, informative: int, family_seed: int,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        self, features: int, informative: int, family_seed: int, **shape: Any,
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         check_count("task.features", features)
         check_count("task.informative", informative, most=features)
         check_count("task.family_seed", family_seed, least=0)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,9 @@ class TabularCsv(ClassTasks):
     """
 
     def __init__(
-        self, path: str | None, columns: dict[str, str] | None, split: str | None, split_seed: int,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        self, path: str | None, columns: dict[str, str] | None, split: str | None, split_seed: int, **shape: Any,
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         check_count("task.split_seed", split_seed, least=0)
         file = place_of(path, "a CSV file with the columns task, class and one for each feature", key="task.path").resolve()
         problems, labels, rows, features = read_table(file, columns)

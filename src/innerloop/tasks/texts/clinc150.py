@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from innerloop.config import InputError
 from innerloop.tasks.class_split import by_split, listed
@@ -24,8 +25,7 @@ class Clinc150(Texts):
     """
 
     def __init__(
-        self, root: str, split: dict[str, list[str]], tokenizer: str | None, vocabulary: int, length: int,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        self, root: str, split: dict[str, list[str]], tokenizer: str | None, vocabulary: int, length: int, **shape: Any,
     ) -> None:  # fmt: skip
         folder = Path(root).expanduser()
         data, domains = (read_json(folder, name) for name in SHA256)
@@ -43,7 +43,7 @@ class Clinc150(Texts):
             ) from error
         chosen = by_split(listed(split), list(there), folder)
         parts = {part: [intent for domain in names for intent in there[domain]] for part, names in chosen.items()}
-        super().__init__(texts, parts, tokenizer, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(texts, parts, tokenizer, vocabulary, length, **shape)
 
 
 def read_json(root: Path, name: str) -> dict[str, list[list[str]]]:

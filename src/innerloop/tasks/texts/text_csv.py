@@ -1,6 +1,7 @@
 """Few-shot classification of the texts in a CSV file."""
 
 from pathlib import Path
+from typing import Any
 
 from innerloop.config import check_count
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
@@ -18,8 +19,7 @@ class TextCsv(Texts):
 
     def __init__(
         self, path: str | None, columns: dict[str, str] | None, split: str | None, split_seed: int, tokenizer: str | None,
-        vocabulary: int, length: int,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        vocabulary: int, length: int, **shape: Any,
     ) -> None:  # fmt: skip
         check_count("task.split_seed", split_seed, least=0)
         file = place_of(path, "a CSV file with the columns text and class", key="task.path").resolve()
@@ -27,7 +27,7 @@ class TextCsv(Texts):
         names = sorted({name for _, name in texts})
         known = read_split(split) if split else drawn_split(names, file.parent, f"{file.stem}_split{split_seed}.csv", split_seed)
         parts = by_split(known, names, file)
-        super().__init__(texts, parts, tokenizer, vocabulary, length, ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(texts, parts, tokenizer, vocabulary, length, **shape)
 
 
 def read_texts(path: Path, columns: dict[str, str] | None) -> list[tuple[str, str]]:

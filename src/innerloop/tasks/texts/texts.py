@@ -1,6 +1,7 @@
 """Few-shot classification of texts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,9 @@ class Texts(ClassTasks):
 
     def __init__(
         self, texts: Sequence[tuple[str, str]], parts: dict[str, list[str]], tokenizer: str | None, vocabulary: int, length: int,
-        ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int,
+        **shape: Any,
     ) -> None:  # fmt: skip
-        super().__init__(ways, shots, queries, train_ways, train_shots, train_queries)
+        super().__init__(**shape)
         check_count("task.vocabulary", vocabulary, least=BYTES + 1)
         check_count("task.length", length)
         self.input_shape, self.parts = (length,), parts
