@@ -27,6 +27,7 @@ from tests.tiny_data import image_files, table, texts, wav, wav_files, write_csv
 SMALL = ("task.ways=3", "task.shots=2", "task.queries=2")
 CLASSIFIERS = ("maml", "fomaml", "anil", "boil", "metasgd", "reptile", "protonet", "centroid", "joint", "scratch", "nearest_mean")
 CLASSIFIERS += ("ridge", "matching", "protomaml", "metacurvature", "learned_rates", "learned_loss", "mamlpp", "imaml")
+CLASSIFIERS += ("alfa", "warp", "baseline", "baseline_pp", "metaoptnet", "in_context_examples")
 TASKS = {
     "images": lambda d: [f"task.root={write_tree(d / 'data', image_files())}", "task.size=8", "model.pool=stride", "model.filters=4"],
     "text_csv": lambda d: [f"task.path={write_csv(d / 'data.csv', texts())}", "task.vocabulary=300", "model.width=8"],

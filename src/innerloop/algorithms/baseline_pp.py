@@ -15,7 +15,7 @@ class BaselinePP(Joint):
     """Baseline++ (Chen et al. 2019, arXiv 1904.04232): a classifier of all `train_classes` by the cosine between features and a vector for
     each class; then, in each episode, new vectors fitted on frozen features by the inner loop. scale: of the cosines.
 
-    The vectors have no length: nothing but the angle can grow. An episode's begin where the model was initialised, the same for all.
+    The vectors have no length: nothing but the angle can grow. An episode's begin at the same random ones in every run.
     """
 
     def __init__(
@@ -28,7 +28,8 @@ class BaselinePP(Joint):
         if isinstance(getattr(model, "head", None), nn.Linear):
             model.head = Cosine(model.head.in_features, model.head.out_features, scale)  # type: ignore[union-attr, arg-type]
         super().__init__(model, objective, engine, train_classes, inner_lr, **options)
-        model.head.reset_parameters()  # type: ignore[union-attr, operator] # not zero, which has no angle
+        # not at zero, which has no angle
+        nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))  # type: ignore[union-attr, arg-type]
         self.classifier = Cosine(model.head.in_features, train_classes, scale)  # type: ignore[union-attr, arg-type]
 
 

@@ -64,14 +64,19 @@ class IMAML(MAML):
         fast = [weight.detach().requires_grad_() for weight in weights.values()]
         loss = self.support_loss(dict(zip(weights, fast, strict=True)), support).sum()
         gradients = torch.autograd.grad(loss, fast, create_graph=True, materialize_grads=True)
-        moved = [gradient / self.strength for gradient in gradients]
-        residual = [w + g - start[name] for name, w, g in zip(weights, fast, moved, strict=True)]
-        self.residual.data.copy_((dot(residual, residual) / dot(moved, moved)).sqrt().mean().detach())
+        slow = [start[name] for name in weights]
+        left = [self.strength * (w - s) + g for w, g, s in zip(fast, gradients, slow, strict=True)]
+        self.residual.data.copy_((dot(left, left) / dot(gradients, gradients)).sqrt().mean().detach())
+        system = self.system(fast, gradients, slow)
 
         def product(v: Sequence[Tensor]) -> Sequence[Tensor]:
-            return torch.autograd.grad(residual, fast, v, retain_graph=True)
+            return torch.autograd.grad(system, fast, v, retain_graph=True)
 
-        return dict(zip(weights, Stationary.apply(self, product, *fast, *residual), strict=True))
+        return dict(zip(weights, Stationary.apply(self, product, *fast, *system), strict=True))
+
+    def system(self, fast: Sequence[Tensor], gradients: Sequence[Tensor], slow: Sequence[Tensor]) -> list[Tensor]:
+        """What is zero at the minimum, its derivative by `slow` being -1."""
+        return [w + g / self.strength - s for w, g, s in zip(fast, gradients, slow, strict=True)]
 
 
 class Stationary(Function):

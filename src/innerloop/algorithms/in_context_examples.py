@@ -1,5 +1,6 @@
 """A transformer that reads the support set."""
 
+import copy
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm, drop_head
 from innerloop.config import InputError, check_count
-from innerloop.engine.forward import Engine
+from innerloop.engine.forward import Engine, output_of
 from innerloop.episode import Examples
 from innerloop.models.attention import Block
 from innerloop.objective import CLASSIFICATION, LANGUAGE, Objective
@@ -61,11 +62,14 @@ class InContextExamples(Algorithm[tuple[Tensor, Tensor | None]]):
         return x + self.targets(y), places
 
     def predict(self, adapted: tuple[Tensor, Tensor | None], x: Tensor) -> Tensor:
-        tokens, places = adapted
-        shown, asked = tokens.shape[1], x.shape[1]
-        sees = torch.eye(shown + asked, dtype=torch.bool, device=x.device)
+        return self.read(*adapted, self.embed(x))
+
+    def read(self, tokens: Tensor, places: Tensor | None, embedded: Tensor) -> Tensor:
+        """Predictions for queries (tasks, n, width) beside the examples' tokens."""
+        shown, asked = tokens.shape[1], embedded.shape[1]
+        sees = torch.eye(shown + asked, dtype=torch.bool, device=tokens.device)
         sees[:, :shown] = True
-        tokens = torch.cat([tokens, self.embed(x) + self.unknown], 1)
+        tokens = torch.cat([tokens, embedded + self.unknown], 1)
         for block in self.blocks:
             tokens = block(tokens, sees)
         predictions: Tensor = self.out(tokens[:, shown:])
@@ -80,9 +84,10 @@ class Reader(nn.Module):
 
     def __init__(self, learner: InContextExamples, tokens: Tensor, places: Tensor | None) -> None:
         super().__init__()
-        self.learner = learner
+        self.learner = copy.deepcopy(learner)
         self.register_buffer("tokens", tokens.detach())
         self.register_buffer("places", places)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.learner.predict((self.tokens, self.places), x[None])[0]  # type: ignore[arg-type]
+        embedded = self.learner.inputs(output_of(self.learner.model(x)).flatten(1))
+        return self.learner.read(self.tokens, self.places, embedded[None])[0]  # type: ignore[arg-type]

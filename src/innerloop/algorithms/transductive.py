@@ -49,7 +49,7 @@ class TransductiveHead(Centroid):
         return METHODS[self.method](*adapted, self.embed(x))
 
     def network(self, adapted: Any) -> nn.Sequential:
-        raise InputError(f"algo.method={self.method} has no network of its own after adaptation: its answers depend on all queries")
+        raise InputError("algo=transductive answers a whole test set, and has no network of its own after adaptation; use algo=centroid")
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """Centroid's; the outer loop finds the mean of the training features too, as what is nearest to them in squares."""

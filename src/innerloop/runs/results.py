@@ -70,6 +70,7 @@ def write_results(
         if training.outer_steps and training.seconds
         else None,
         "peak_memory_mb": peak_memory_mb(),
+        "parameters": learner.algorithm.counts(),
         "command": command(),
         "commit": commit(),
         "project": code_of_project(),

@@ -94,6 +94,22 @@ class PrintGallery(Callback):
             print(f"Note: {sentence}")
 
 
+class PrintCosts(Callback):
+    """Ends a sweep over learners with a table of what each costs and how far it comes, in equal time and on equal tasks."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from innerloop.reports.compare import scored_below  # loads torch
+        from innerloop.reports.costs import costs
+        from innerloop.reports.table import show
+
+        try:
+            table = costs(scored_below(Path(config.hydra.sweep.dir)))
+        except InputError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        show(table)
+
+
 class PrintTable(Callback):
     """Ends a sweep with one table over its jobs, and with exit code 1 if one failed or diverged."""
 
