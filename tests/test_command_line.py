@@ -87,9 +87,9 @@ def test_a_pass_for_each_query_tells_its_price_and_scores_the_last_step_alone(tm
 def test_help_lists_groups_and_choices_without_torch():
     stdout, _ = call("train.py", "--help")
     for line in (
-        "algo: alfa, anil, baseline, baseline_pp, boil, cavia, centroid, cnp, fomaml, imaml, imaml_released, in_context, in_context_examples, "
-        "joint, learned_loss, learned_rates, maml, mamlpp, matching, metacurvature, metaoptnet, metasgd, nearest_mean, protomaml, protonet, "
-        "reptile, ridge, scratch, sinusoid_oracle, transductive, warp",
+        "algo: alfa, anil, baseline, baseline_pp, boil, cavia, centroid, cnp, fomaml, imaml, imaml_released, in_context, "
+        "in_context_examples, joint, learned_loss, learned_rates, maml, mamlpp, matching, metacurvature, metaoptnet, metasgd, "
+        "nearest_mean, protomaml, protonet, reptile, ridge, scratch, sinusoid_oracle, transductive, warp",
         "engine: learn2learn, loop, vmap",
     ):
         assert line in stdout

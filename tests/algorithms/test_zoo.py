@@ -12,6 +12,7 @@ from innerloop.algorithms.baseline_pp import BaselinePP
 from innerloop.algorithms.cnp import CNP
 from innerloop.algorithms.fomaml import FOMAML
 from innerloop.algorithms.imaml import IMAML, conjugate_gradients
+from innerloop.algorithms.imaml_released import IMAMLReleased
 from innerloop.algorithms.in_context_examples import InContextExamples
 from innerloop.algorithms.inner_optimizer import LearnedOptimizer, Momentum
 from innerloop.algorithms.learned_loss import LearnedLoss
@@ -32,9 +33,11 @@ from innerloop.models.any_module import ends_in_head
 from innerloop.models.conv4 import Conv4
 from innerloop.models.mlp import MLP
 from innerloop.objective import CLASSIFICATION, REGRESSION
+from innerloop.project import CONF
 from innerloop.runs.build import build_run
 from innerloop.runs.evidence import read_evidence
 from innerloop.runs.experiment import run
+from innerloop.runs.rescore import rescore
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
 from tests.training.test_shares import assert_close
 
@@ -740,3 +743,41 @@ def test_warp_layers_start_as_the_identity_and_are_not_adapted(kind):
     torch.testing.assert_close(warped(x), plain(x))
     algorithm = MAML(warped, CLASSIFICATION, engines.vmap, 0.1, 1, adapted=["*", "!*.warp.*"])
     assert set(algorithm.slow_weights()) == set(names) and len(algorithm.trained()) > len(names)
+
+
+def test_the_released_imaml_is_near_first_order():
+    """Its system on a quadratic in closed form, after one pull; no pull in evaluation, whose steps are MAML's."""
+    scale, start = torch.tensor([0.5, 1.0, 1.5, 2.0]), torch.tensor([1.0, -2.0, 0.5, 3.0])
+    y = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(0))
+    episodes = Episode(*(Examples(torch.zeros(1, 1, 1), y[:, i : i + 1]) for i in range(2)))
+    algorithm = IMAMLReleased(Quadratic(), REGRESSION, engines.vmap, 0.1, 3, 0.7, 4)
+    phi, hessian = start.clone(), 2 * scale**2 / 4
+    for _ in range(3):
+        phi = phi - 0.1 * 2 * scale * (scale * phi - y[0, 0]) / 4
+    with torch.no_grad():
+        algorithm.eval()
+        torch.testing.assert_close(algorithm.adapt(episodes.support)["weight"][0], phi, atol=1e-12, rtol=0)
+    phi = phi - 0.1 * 0.7 * (phi - start)
+    losses, _ = algorithm.train()(episodes)
+    query = 2 * scale * (scale * phi - y[0, 1]) / 4
+    expected = query / (2 + hessian / 10.7)
+    torch.testing.assert_close(torch.autograd.grad(losses.mean(), algorithm.trained())[0], expected, atol=1e-12, rtol=0)
+
+
+EVERY_LEARNER = [path.stem for path in sorted((CONF / "algo").glob("*.yaml")) if path.stem not in ("in_context", "sinusoid_oracle")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", EVERY_LEARNER)
+def test_other_ways_shots_and_steps_give_a_figure_or_a_sentence(algo, tmp_path):
+    torch.set_default_dtype(torch.float32)
+    task = ["task=sinusoid"] if algo in ("cnp", "cavia") else ["task=glyphs", "task.ways=3", "task.train_ways=3", "model.filters=4"]
+    run(compose_run(*TINY, f"algo={algo}", *task, "outer_steps=4", "val_every=4"), tmp_path)
+    others = ["task.shots=3"], ["eval_adaptation_steps=7"], *([["task.ways=5", "task.train_ways=5"]] if "task=glyphs" in task else [])
+    for number, overrides in enumerate(others):
+        try:
+            results, _ = rescore(tmp_path, [*overrides, f"test_episodes={4 + number}"])
+        except InputError as error:
+            assert "ways" in str(error)
+        else:
+            assert results["value"] is not None and all(point["value"] is not None for point in results["curve"])

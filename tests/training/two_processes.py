@@ -10,6 +10,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from innerloop.algorithms.imaml import IMAML
+from innerloop.algorithms.imaml_released import IMAMLReleased
 from innerloop.algorithms.joint import Joint
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.engine import forward as engines
@@ -17,10 +19,18 @@ from innerloop.episode import Episode, Examples
 from innerloop.objective import CLASSIFICATION
 from innerloop.training.shares import Execution, TaskShares
 from tests.algorithms.test_gradients import CASES, INNER_LR, build
+from tests.algorithms.test_zoo import ZOO, reads_examples, transductive_head
+from tests.algorithms.test_zoo import build as build_zoo
 from tests.conftest import classification_episodes, make_model
 
 TASKS = 4
 OTHERS = ["protonet", "joint"]
+READERS = {
+    "in_context_examples": reads_examples,
+    "transductive": lambda: transductive_head("tim"),
+    "imaml": lambda: IMAML(make_model("mlp")[0], CLASSIFICATION, engines.vmap, INNER_LR, 5, 1.0, 3),
+    "imaml_released": lambda: IMAMLReleased(make_model("mlp")[0], CLASSIFICATION, engines.vmap, INNER_LR, 5, 1.0, 3),
+}
 
 
 class OuterLoss(nn.Module):
@@ -36,6 +46,10 @@ class OuterLoss(nn.Module):
 
 
 def algorithm_of(case, kind, engine):
+    if case in ZOO:
+        return build_zoo(case, kind, engine)[0]
+    if case in READERS:
+        return READERS[case]()
     if case not in OTHERS:
         return build(case, kind, engine)[0]
     model, _ = make_model(kind)
@@ -76,6 +90,10 @@ def main():
             for kind, engine, chunk_size in (("mlp", "vmap", None), ("conv4_max", "loop", None), ("mlp", "loop", 1)):
                 found[f"{case}, {kind}, {engine}, {dtype}"] = worst(kind, case, engine, chunk_size, rank)
             found[f"{case}, fsdp, {dtype}"] = worst("mlp", case, "vmap", None, rank, sharded=True)
+    torch.set_default_dtype(torch.float64)
+    for case in [*ZOO, *READERS]:
+        kind = "conv4_stride" if case == "mamlpp, norms" else "mlp"
+        found[f"{case}, {kind}, float64"] = worst(kind, case, "vmap", None, rank)
     if rank == 0:
         print("FOUND", json.dumps(found))
     distributed.destroy_process_group()

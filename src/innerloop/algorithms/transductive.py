@@ -24,8 +24,9 @@ class TransductiveHead(Centroid):
     to class means (Hu et al. 2021, arXiv 2006.03806). tim: class vectors that make answers sure one by one and even in all (Boudiaf et
     al. 2020, arXiv 2008.11297). alpha_tim: tim with entropies that allow uneven answers (Veilleux et al. 2021, arXiv 2204.11181).
 
-    bd_cspn, pt_map and tim use that a test set has as many queries of each class: look at task.balanced=false too. The scores are transductive,
-    with or without batch norm; transductive=false asks one query at a time. Steps and strengths are constants at the top of each function.
+    bd_cspn, pt_map and tim use that a test set has as many queries of each class: look at task.balanced=false too. The scores are
+    transductive, with or without batch norm; transductive=false asks one query at a time. Steps and strengths are constants at the top of
+    each function.
     """
 
     def __init__(
