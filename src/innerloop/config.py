@@ -85,6 +85,7 @@ class RunConfig:
     # over the adaptation curve (curve), for what adapts fast
     select_by: str = "last"
     target: float | None = None  # of the metric: results.json says after how many inner steps, examples and milliseconds it is reached
+    reuse: int = 1  # outer steps of the optimizer on each meta-batch: for policies, whose rollouts cost more than a step (PPO takes 5)
     steps_at_once: int = 1  # outer steps inside one Lightning step; 10 halves the time of a small network. One device, no clipping
     num_workers: int = 0  # processes that draw episodes
     threads: int | None = 1  # over tasks, each with a share of the meta-batch; 1 is fastest for small nets, null takes all cores

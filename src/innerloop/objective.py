@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_recall
 
+from innerloop.episode import Examples
+
 PerTask = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -78,7 +80,9 @@ def mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
 class Objective:
     """The loss that both loops descend, and the metric that is reported under its name.
 
-    lower_is_better: of the metric. more: what else evidence.csv has of the query set, by name.
+    lower_is_better: of the metric. more: what else evidence.csv has of the query set, by name. What is None is as in supervised learning:
+    outer_loss, of the query sets in the outer loop; tested_loss, by which weights are selected; look(policy, part, at), which makes the
+    examples of inner step `at` (None: of the query set) under the weights that they are for, where a learner makes its own.
     """
 
     metric: str
@@ -86,6 +90,9 @@ class Objective:
     score: PerTask
     lower_is_better: bool
     more: dict[str, PerTask] = field(default_factory=dict)
+    outer_loss: PerTask | None = None
+    tested_loss: PerTask | None = None
+    look: Callable[[Callable[[Tensor], Tensor], Examples, int | None], Examples] | None = None
 
     def __deepcopy__(self, memo: Any) -> "Objective":
         """Itself: the copies of an algorithm on other threads may ask `objective is CLASSIFICATION` too."""

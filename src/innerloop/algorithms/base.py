@@ -4,6 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import partial
 from itertools import repeat
 from typing import Generic, TypeVar
 
@@ -81,6 +82,19 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     def predict(self, adapted: Adapted, x: Tensor) -> Tensor:
         """x (tasks, n, ...) -> predictions (tasks, n, outputs)."""
 
+    def look(self, adapted: Adapted, part: Examples, at: int | None) -> Examples:
+        """The examples of inner step `at`, None for the query set: `part` itself, but for a policy, which makes its own."""
+        look = self.objective.look
+        return look(partial(self.predict, adapted), part, at) if look else part
+
+    def recorded(self, episodes: Episode) -> Episode:
+        """The episodes with all that the learner made itself in the place of what it is made from: support sets (tasks, steps, n, ...)."""
+        return episodes
+
+    def outer_loss(self, predictions: Tensor, y: Tensor) -> Tensor:
+        """Of each task (tasks,), on its query set."""
+        return (self.objective.outer_loss or self.objective.loss)(predictions, y)
+
     def trajectory(self, support: Examples, steps: int) -> Iterator[Adapted]:
         """What adaptation gives after 0, 1, ..., steps inner steps; a single item where there are no steps to count."""
         yield self.adapt(support)
@@ -103,7 +117,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The outer loss of each task (tasks,), and the predictions on its query set (tasks, n, outputs)."""
         predictions = self.predict(self.adapt(episodes.support), episodes.query.x)
-        return self.objective.loss(predictions, episodes.query.y), predictions
+        return self.outer_loss(predictions, episodes.query.y), predictions
 
 
 def class_head(model: nn.Module, classes: int) -> nn.Linear:
@@ -197,6 +211,7 @@ class GradientBased(Algorithm[Weights]):
             model.get_parameter(name).requires_grad_(False)
         # a body that no step changes runs once an episode
         self._head_only = getattr(model, "ends_in_head", False) and all(name.startswith("head.") for name in self._adapted)
+        self._head_only = self._head_only and objective.look is None
         self.head, self._head = head, sorted({"head.weight", "head.bias"} & self._adapted)
         if head != "own" and (objective is not CLASSIFICATION or not self._head):
             raise InputError(f"algo.head={head} is for classes told apart by an adapted linear layer called `head`; use algo.head=own")
@@ -266,6 +281,7 @@ class GradientBased(Algorithm[Weights]):
         if steps:
             support = self.at_hand(support)
         for at, batch in enumerate(self.batches(support, steps)):
+            batch = self.look(weights, batch, at)
             if self.checkpoint_inner and torch.is_grad_enabled():
                 weights, state = checkpoint(self._take_step, weights, state, batch, at, use_reentrant=False)
             else:
@@ -275,6 +291,18 @@ class GradientBased(Algorithm[Weights]):
     def adapt(self, support: Examples) -> Weights:
         *_, weights = self.trajectory(support, self.adaptation_steps)
         return weights
+
+    @torch.no_grad()
+    def recorded(self, episodes: Episode) -> Episode:
+        if self.objective.look is None:
+            return episodes
+        weights = self.initial_weights(episodes.support)
+        state, seen = self.inner_optimizer.begin(weights), []
+        for at in range(self.adaptation_steps):
+            seen.append(self.look(weights, episodes.support, at))
+            weights, state = self._take_step(weights, state, seen[-1], at)
+        support = Examples(*(torch.stack(parts, 1) for parts in zip(*seen, strict=True))) if seen else episodes.support
+        return Episode(support, self.look(weights, episodes.query, None))
 
     def predict(self, adapted: Weights, x: Tensor) -> Tensor:
         return self.engine(self.model, adapted, x)

@@ -40,6 +40,9 @@ class Joint(MAML):
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes
+        if self.objective.look:  # a policy's rollouts without any inner step are those of the query set
+            predictions = self.engine(self.model, {}, query_x)
+            return self.outer_loss(predictions, query_y), predictions
         x, y = torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)
         # a batch for each task: what batch norm sees must not depend on the other tasks
         if self.classifier:

@@ -74,7 +74,7 @@ class MAMLpp(LearnedRates):
         for taken, weights in enumerate(self.trajectory(support, self.adaptation_steps)):
             if taken:
                 predictions = self.predict(weights, query.x)
-                total = total + self.importance[taken - 1] * self.objective.loss(predictions, query.y)
+                total = total + self.importance[taken - 1] * self.outer_loss(predictions, query.y)
         return total, predictions
 
 

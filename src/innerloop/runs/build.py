@@ -41,6 +41,7 @@ OF_TASKS = (
     "as_vectors",
     "input_shape",
     "outputs",
+    "actions",
 )  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
 
@@ -105,7 +106,7 @@ def build_run(cfg: DictConfig) -> Run:
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
-        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by, cfg.scored_steps,
+        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
     )  # fmt: skip
     return Run(cfg, data, learner)
 

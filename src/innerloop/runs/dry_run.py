@@ -27,6 +27,8 @@ def check_model(algorithm: Algorithm[Any], episode: Episode, outputs: int) -> No
     predict. The weights, the model's state and the random numbers of training stay as they were.
     """
     few = Episode(*(Examples(part.x[:, :FEW], part.y[:, :FEW]) for part in episode))
+    if algorithm.objective.look:
+        few = episode  # rollouts, which are made of no examples
     with unchanged(algorithm):
         try:
             predictions = try_out(algorithm, few, outputs)
@@ -50,6 +52,8 @@ def check_model(algorithm: Algorithm[Any], episode: Episode, outputs: int) -> No
 
 def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> Tensor:
     """Predictions (1, FEW, ...) as they are in evaluation, after the outer gradient was taken as in training."""
+    if algorithm.objective.look:
+        few = algorithm.eval().recorded(few)
     wanted = shape_of(algorithm, few, outputs)
     with torch.no_grad():
         predictions = algorithm.eval().engine(algorithm.model, {}, few.query.x)
@@ -64,12 +68,16 @@ def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> Tensor:
 
 def shape_of(algorithm: Algorithm[Any], few: Episode, outputs: int) -> torch.Size:
     y = few.query.y
+    if algorithm.objective.look:
+        return torch.Size((*y.shape[:2], outputs))
     return y.shape if algorithm.objective is REGRESSION else torch.Size((*y.shape, outputs))
 
 
 def check_shape(algorithm: Algorithm[Any], predictions: Tensor, few: Episode, outputs: int) -> None:
     """Raises InputError for another one, which might be broadcast to a loss without a word."""
     wanted, name = shape_of(algorithm, few, outputs), type(algorithm.model).__name__
+    if algorithm.objective.look:  # as many as there were steps in the rollouts
+        wanted = torch.Size((*predictions.shape[:-1], outputs))
     if predictions.shape != wanted:
         advice = "set model.head" if name == "HuggingFace" else "change its last layer"
         shapes = f"{tuple(predictions.shape[1:])} numbers for {FEW} examples, and this task asks for {tuple(wanted[1:])}"

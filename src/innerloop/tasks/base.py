@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import nn
@@ -40,7 +40,7 @@ class Tasks(ABC):
     objective: loss and metric. input_shape: shape of one input. outputs: width of a prediction (ways, or regression targets).
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
-    vocabulary: how many tokens inputs are made of; None where they are none.
+    vocabulary: how many tokens inputs are made of; None where they are none. actions: what a policy may do; None where nothing is done.
     """
 
     objective: Objective
@@ -51,6 +51,7 @@ class Tasks(ABC):
     shots: int
     queries: int
     vocabulary: int | None = None
+    actions: Any = None
 
     @property
     def name(self) -> str:

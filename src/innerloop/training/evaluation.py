@@ -49,13 +49,15 @@ def adaptation_curve(
     answers: list[Tensor] = []
 
     def score(step: int, adapted: Any) -> None:
-        predictions = predict_queries(algorithm, adapted, episodes, transductive)
+        query = algorithm.look(adapted, episodes.query, None)
+        predictions = predict_queries(algorithm, adapted, Episode(episodes.support, query), transductive)
         taken.append(step)
-        measured.append(measures_of(objective, predictions, episodes.query.y, evidence))
+        measured.append(measures_of(objective, predictions, query.y, evidence))
         if evidence:
-            fit = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
-            measured[-1] |= algorithm.more(adapted, episodes.query)
-            measured[-1] |= {"support_loss": fit, "ms": torch.full_like(fit, 1000 * seconds / len(fit))}
+            measured[-1] |= algorithm.more(adapted, query)
+            if objective.look is None:
+                measured[-1]["support_loss"] = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
+            measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions))
             if objective is CLASSIFICATION:
                 sure, answer = predictions.float().softmax(-1).max(-1)
                 answers[1:] = [torch.stack([answer.float(), sure], -1)]
@@ -72,7 +74,7 @@ def adaptation_curve(
 
 def measures_of(objective: Objective, predictions: Tensor, y: Tensor, evidence: bool) -> dict[str, Tensor]:
     """Of the query sets: by name, (tasks,)."""
-    wanted = {"loss": objective.loss, objective.metric: objective.score} | (objective.more if evidence else {})
+    wanted = {"loss": objective.tested_loss or objective.loss, objective.metric: objective.score} | (objective.more if evidence else {})
     return {name: measure(predictions, y) for name, measure in wanted.items()}
 
 

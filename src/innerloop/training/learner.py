@@ -31,7 +31,8 @@ class MetaLearner(LightningModule):
     """Trains the parameters of an algorithm on the mean outer loss of a meta-batch, and evaluates it by the protocol of evaluation.py.
 
     optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
-    steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning.
+    steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning. reuse: steps of the
+    optimizer on each meta-batch, which are one outer step.
     select_by: "last", val/loss is that after the last adaptation step; "curve", averaged over the adaptation curve.
     scored_steps: adaptation steps after which the test's query sets are scored, besides the last; None for those of `reported_steps`, or
     for no other where each query takes a forward pass of its own.
@@ -41,7 +42,7 @@ class MetaLearner(LightningModule):
     def __init__(
         self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: Transductive, steps_at_once: int = 1,
-        select_by: str = "last", scored_steps: list[int] | None = None,
+        select_by: str = "last", scored_steps: list[int] | None = None, reuse: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
@@ -51,7 +52,8 @@ class MetaLearner(LightningModule):
         if transductive == "support" and execution.forward is learn2learn:  # its clones have batch norms of their own
             raise InputError("transductive=support does not go with engine=learn2learn; use engine=loop")
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
-        self.steps_at_once, self.automatic_optimization = steps_at_once, steps_at_once == 1
+        check_count("reuse", reuse)
+        self.steps_at_once, self.reuse, self.automatic_optimization = steps_at_once, reuse, steps_at_once == reuse == 1
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
         self.scored_steps = None if scored_steps is None else check_steps(scored_steps, eval_adaptation_steps)
@@ -118,6 +120,7 @@ class MetaLearner(LightningModule):
             self._several_steps(episodes, batch_index)
             return None
         self._anneal(batch_index)
+        episodes = self.algorithm.recorded(episodes)
         loss, predictions = self.shares.outer_loss(episodes)
         self._check(loss)
         self._log_training(loss, predictions, episodes, batch_index)
@@ -130,8 +133,12 @@ class MetaLearner(LightningModule):
         for start in range(0, size * self.steps_at_once, size):
             episodes = Episode(*(Examples(*(v[start : start + size] for v in part)) for part in meta_batches))
             self._anneal(batch_index * self.steps_at_once + start // size)
-            loss, predictions = self.shares.take_gradients(episodes)
-            self._check(loss)
+            episodes = self.algorithm.recorded(episodes)
+            for left in reversed(range(self.reuse)):
+                loss, predictions = self.shares.take_gradients(episodes)
+                self._check(loss)
+                if left:  # Lightning counts its own
+                    optimizer.optimizer.step()  # type: ignore[union-attr]
             optimizer.step()  # type: ignore[union-attr]
             scheduler.step()  # type: ignore[union-attr, call-arg]
         self._log_training(loss, predictions, episodes, batch_index)

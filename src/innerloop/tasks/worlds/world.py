@@ -1,0 +1,76 @@
+"""What an environment is, and how policies act in many of them at once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop.tasks.worlds.actions import Actions
+
+Policy = Callable[[Tensor], Tensor]  # observations (tasks, n, o) -> parameters of the distribution of actions (tasks, n, p)
+
+
+class World(ABC):
+    """A family of environments: pure functions of a task's parameters, states and random numbers, for all tasks and rollouts at once.
+
+    Tensors are (tasks, rollouts, ...), `task` is (tasks, 1, parameters), `numbers` are standard normal: `start_numbers` of them for a start,
+    `step_numbers` for a step.
+    """
+
+    observations: int  # length of an observation
+    actions: Actions
+    horizon: int  # the most steps of a rollout
+    start_numbers: int = 0
+    step_numbers: int = 0
+
+    @abstractmethod
+    def start(self, task: Tensor, numbers: Tensor) -> Tensor:
+        """First states."""
+
+    @abstractmethod
+    def observe(self, task: Tensor, state: Tensor) -> Tensor:
+        """What the policy is shown."""
+
+    @abstractmethod
+    def step(self, task: Tensor, state: Tensor, action: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """States, rewards and whether the rollout has ended."""
+
+
+class Rollouts(NamedTuple):
+    """All (tasks, rollouts, horizon, ...); what comes after an end has `there` False."""
+
+    observations: Tensor
+    parameters: Tensor  # of the distribution that the action is from
+    actions: Tensor
+    rewards: Tensor
+    there: Tensor
+
+
+@torch.no_grad()
+def roll_out(world: World, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
+    """`count` rollouts of a policy in each task (tasks, parameters): a pure function of the policy, the task, its seed (tasks,) and `at`."""
+    task, steps, width = task.unsqueeze(1), world.horizon, world.actions.numbers + world.step_numbers
+    drawn = normals(seeds, at, count * (world.start_numbers + steps * width)).to(task).view(len(task), count, -1)
+    first, later = drawn.split([world.start_numbers, steps * width], -1)
+    later = later.view(len(task), count, steps, width)
+    state = world.start(task, first)
+    there = torch.ones(len(task), count, dtype=torch.bool, device=task.device)
+    found: list[tuple[Tensor, ...]] = []
+    for step in range(steps):
+        observation = world.observe(task, state)
+        parameters = policy(observation)
+        own, others = later[:, :, step].split([world.actions.numbers, world.step_numbers], -1)
+        action = world.actions.sample(parameters, own)
+        state, reward, ended = world.step(task, state, action, others)
+        found.append((observation, parameters, action, reward, there))
+        there = there & ~ended
+    return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
+
+
+def normals(seeds: Tensor, at: int, count: int) -> Tensor:
+    """(len(seeds), count) standard normal numbers, each row from a stream of its own."""
+    streams = (np.random.Generator(np.random.Philox(key=[seed, at])) for seed in seeds.tolist())
+    return torch.from_numpy(np.stack([stream.standard_normal(count) for stream in streams]))
