@@ -38,6 +38,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     any_ways: it can be trained at another number of ways than it is evaluated at.
     by_class: its training episodes are labelled by class, 0 to train_classes - 1, not by way.
     answers_jointly: its answer to a query depends on the other queries, so that its score is transductive.
+    acts: it adapts a policy by gradient steps on the rollouts that its weights made.
     any_classes: it answers for as many classes as its attribute `ways` says, whatever the model's width.
     """
 
@@ -46,6 +47,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     any_ways = False
     by_class = False
     answers_jointly = False
+    acts = False
     any_classes = False
     ways: int
 
@@ -176,6 +178,7 @@ def matching(setting: str, patterns: Patterns, model: nn.Module) -> list[str]:
 class GradientBased(Algorithm[Weights]):
     """Adapts by gradient steps on the support loss. The fast weights are stacked: name -> (tasks, *shape).
 
+    inner_lr: step size, or a list of those of the first steps; the last is that of all later ones.
     adapted: pattern, or patterns, of the model's weights that the inner loop changes: "*", "head.*", "*.lora_*". meta_learned: of those
     that the outer loop trains. The two may overlap or not; what is in neither is frozen, and costs no gradient and no optimizer state.
     What the model itself froze (requires_grad=False) is in neither. head: where the last layer begins in each task: as it was learned
@@ -187,20 +190,24 @@ class GradientBased(Algorithm[Weights]):
     """
 
     inner_optimizers = LEARNED  # that it can be asked for
+    acts = True
 
     def __init__(
-        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, first_order: bool = False,
+        self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float | list[float], adaptation_steps: int,
+        first_order: bool = False,
         checkpoint_inner: bool = False, adapted: Patterns = "*", meta_learned: Patterns = "*", head: str = "own",
         inner_optimizer: str = "sgd",
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine)
-        check_positive("algo.inner_lr", inner_lr)
+        self.inner_lrs: list[float] = inner_lr if isinstance(inner_lr, list) else [inner_lr]
+        for rate in self.inner_lrs or [float("nan")]:
+            check_positive("algo.inner_lr", rate)
         check_choice("algo.head", head, ("own", "tied", "zero"))
         check_choice("algo.inner_optimizer", inner_optimizer, self.inner_optimizers)
         check_count("algo.adaptation_steps", adaptation_steps, least=0)
         check_flag("algo.first_order", first_order)
         check_flag("algo.checkpoint_inner", checkpoint_inner)
-        self.inner_lr, self.adaptation_steps = inner_lr, adaptation_steps
+        self.inner_lr, self.adaptation_steps = self.inner_lrs[0], adaptation_steps
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
         self.inner_optimizer = inner_optimizer_of(inner_optimizer)
         frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
@@ -260,6 +267,9 @@ class GradientBased(Algorithm[Weights]):
         """Inner step number `at` (0, 1, ...), from the fast weights `weights` along the directions that the inner optimizer gives: under
         sgd, the gradients of the support loss."""
         raise NotImplementedError(f"{type(self).__name__} defines neither `step` nor `trajectory`")
+
+    def inner_lr_at(self, at: int) -> float:
+        return self.inner_lrs[min(at, len(self.inner_lrs) - 1)]
 
     def batches(self, support: Examples, steps: int) -> Iterator[Examples]:
         """The examples of each inner step: here all."""

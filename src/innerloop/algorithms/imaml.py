@@ -30,6 +30,7 @@ class IMAML(MAML):
     """
 
     inner_optimizers = FIXED
+    acts = False
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, strength: float,

@@ -19,6 +19,8 @@ class LearnedLoss(MAML):
     by all tasks and trained by the outer loop. Its last layer starts at zero, so that the first steps are MAML's.
     """
 
+    acts = False
+
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, outputs: int, width: int, inner_lr: float, adaptation_steps: int,
         **options: Any,

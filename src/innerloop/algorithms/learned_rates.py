@@ -28,7 +28,7 @@ class LearnedRates(MAML):
         self.steps_learned = max(adaptation_steps, 1) if per_step else 1
         weights = list(self.slow_weights().values())
         shapes = [weight.shape if per == "weight" else () for weight in (weights[:1] if per == "one" else weights)]
-        self.rates = nn.ParameterList(weights[0].new_full((self.steps_learned, *shape), inner_lr) for shape in shapes)
+        self.rates = nn.ParameterList(weights[0].new_full((self.steps_learned, *shape), self.inner_lr) for shape in shapes)
 
     def rate(self, index: int, at: int) -> Tensor:
         """Of a weight, by its place among slow_weights(), at a step."""

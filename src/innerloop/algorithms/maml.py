@@ -15,4 +15,4 @@ class MAML(GradientBased):
     """
 
     def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
-        return {name: weight - self.inner_lr * directions[name] for name, weight in weights.items()}
+        return {name: weight - self.inner_lr_at(at) * directions[name] for name, weight in weights.items()}

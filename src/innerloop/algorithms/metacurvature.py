@@ -26,7 +26,7 @@ class MetaCurvature(MAML):
 
     def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
         turned = {name: turn(directions[name], [*m]) for name, m in zip(weights, self.curvature, strict=True)}  # type: ignore[misc]
-        return {name: weight - self.inner_lr * turned[name] for name, weight in weights.items()}
+        return {name: weight - self.inner_lr_at(at) * turned[name] for name, weight in weights.items()}
 
 
 def identities(weight: Tensor) -> list[Tensor]:

@@ -22,7 +22,7 @@ class MetaSGD(GradientBased):
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
-        self.step_sizes = nn.ParameterList(torch.full_like(weight, inner_lr) for weight in self.slow_weights().values())
+        self.step_sizes = nn.ParameterList(torch.full_like(weight, self.inner_lr) for weight in self.slow_weights().values())
 
     def step(self, weights: Weights, directions: Weights, at: int) -> Weights:
         sizes = dict(zip(weights, self.step_sizes, strict=True))

@@ -56,6 +56,9 @@ class Reptile(MAML):
         Episodes hold their examples in random order, so one fixed schedule of positions shuffles every task in its own way, and
         adaptation stays a pure function of the episode.
         """
+        if self.objective.look:  # a policy steps along all its rollouts
+            yield from super().batches(support, steps)
+            return
         size = self.inner_batch_size if self.training else self.eval_inner_batch_size
         examples = support.x.shape[1]
         size = min(size or examples, examples)
@@ -68,7 +71,12 @@ class Reptile(MAML):
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The outer loss of each task, and predictions on its query set, which the inner loop has just been trained on too."""
         (support_x, support_y), (query_x, query_y) = episodes
-        fast = self.adapt(Examples(torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)))
+        whole = (
+            Examples(torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1))
+            if not self.objective.look
+            else episodes.support
+        )
+        fast = self.adapt(whole)
         slow = self.slow_weights()
         distances = (
             torch.stack([(weight - fast[name]).square().reshape(len(support_x), -1).sum(1) for name, weight in slow.items()]).sum(0) / 2

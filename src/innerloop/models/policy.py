@@ -14,7 +14,7 @@ class Policy(MLP):
     """The MLP, with a head for the means of continuous actions and a parameter `log_std`, the same in all states, or for the logits of
     discrete ones: x (n, *input_shape) -> (n, outputs), means beside log_std, or logits.
 
-    actions: of the task. log_std: where the logarithms of the deviations start. Weights start as Glorot and Bengio 2010 have it, biases at 0.
+    actions: of the task. log_std: where the logarithms of the deviations start. Weights start as Glorot and Bengio 2010 have it.
     """
 
     def __init__(

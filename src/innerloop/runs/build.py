@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import OWN, InputError, check_count, suggestion
+from innerloop.config import OWN, InputError, check_count, short_name, suggestion
 from innerloop.engine import forward as engines
 from innerloop.models.any_module import ends_in_head, make_ready
 from innerloop.runs.disjoint_episodes import DisjointEpisodes
@@ -145,8 +145,13 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
 
 def algorithm_of(node: DictConfig, model_node: DictConfig, tasks: Any, engine: engines.Engine) -> Algorithm[Any]:
     """From its settings and its model's, for tasks of those attributes."""
-    model = build_model(model_node, tasks)
     target = target_class("algo", node)
+    if tasks.objective.look and not target.acts:
+        name = short_name(node._target_)
+        raise InputError(
+            f"algo={name} learns from examples that it is shown, and a policy makes its own; use algo=maml or another that adapts weights"
+        )
+    model = build_model(model_node, tasks)
     known = known_of(tasks, target)
     if engine is engines.learn2learn:
         from innerloop.algorithms.learn2learn import check_all_weights, learn2learn_class  # takes seconds, prints a notice

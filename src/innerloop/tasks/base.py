@@ -34,6 +34,15 @@ class DrawnTogether(Protocol):
         ...
 
 
+@runtime_checkable
+class ListedTasks(Protocol):
+    """Published test tasks, which are not drawn."""
+
+    def first(self, count: int) -> Any:
+        """The first `count`, as training/data.py has episodes. Raises InputError where there are fewer."""
+        ...
+
+
 class Tasks(ABC):
     """A family of tasks: what `task=...` builds.
 

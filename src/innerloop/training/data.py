@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode, Examples
-from innerloop.tasks.base import DrawnTogether, TaskDistribution, Tasks
+from innerloop.tasks.base import DrawnTogether, ListedTasks, TaskDistribution, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes
 
 TRAIN, VAL, TEST = range(3)
@@ -116,7 +116,10 @@ class EpisodicDataModule(LightningDataModule):
             train.by_class = True
         self.train_episodes = EpisodeDataset(train, outer_steps * meta_batch_size, (TRAIN, seed))
         self.val_episodes = EpisodeDataset(tasks.distribution("val"), val_episodes, (VAL, 0))
-        self.test_episodes: Episodes = EpisodeDataset(tasks.distribution("test"), test_episodes, (TEST, 0))
+        test = tasks.distribution("test")
+        self.test_episodes: Episodes = EpisodeDataset(test, test_episodes, (TEST, 0))
+        if isinstance(test, ListedTasks):
+            self.test_episodes = test.first(test_episodes)
 
     def train_dataloader(self) -> DataLoader[Episode]:
         world = self.trainer.world_size if self.trainer else 1

@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from innerloop.config import check_count
+from innerloop.config import check_count, check_flag
+from innerloop.tasks.base import Split
 from innerloop.tasks.worlds.actions import Continuous
 from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import World
-from innerloop.tasks.worlds.worlds import WorldTasks
+from innerloop.tasks.worlds.worlds import ListedEpisodes, WorldTasks
 
 
 class Plane(World):
-    """A point that starts at 0 and moves by at most 0.1 in each direction, to a goal that it is not shown. The reward is minus the distance;
-    within 0.01 of the goal in both coordinates the rollout ends. task: the goal. Actions are in parts of 0.1, and cut off at 1."""
+    """A point that starts at 0 and moves by at most 0.1 in each direction, to a goal that it is not shown. The reward is minus the
+    distance; within 0.01 of the goal in both coordinates the rollout ends. task: the goal. Actions are in parts of 0.1, and cut off at 1.
+    """
 
     observations, actions = 2, Continuous(2)
 
@@ -35,41 +37,16 @@ class Plane(World):
 
 
 class Navigation2D(WorldTasks):
-    """2D navigation (Finn et al. 2017, section 5.3): goals uniform in a square, range `goal` in each coordinate."""
+    """2D navigation (Finn et al. 2017, section 5.3): goals uniform in a square, range `goal` in each coordinate. article: the test tasks
+    are the authors' 40 goals."""
 
-    def __init__(self, goal: Sequence[float], horizon: int, shots: int, queries: int, **settings: Any) -> None:
+    def __init__(self, goal: Sequence[float], article: bool, horizon: int, shots: int, queries: int, **settings: Any) -> None:
         check_count("task.horizon", horizon)
+        check_flag("task.article", article)
+        self.article = article
         super().__init__(Plane(horizon), [("goal", goal), ("goal", goal)], shots, queries, Settings(**settings))
 
-
-class Turned(World):
-    """The same, but the world turns each action by an angle that is not shown, and the goal is: a point at distance 0.5, another one in
-    each rollout. task: the angle. A rollout ends within 0.05 of the goal. What worked in one task is wrong in another."""
-
-    observations, actions, start_numbers = 4, Continuous(2), 2
-
-    def __init__(self, horizon: int) -> None:
-        self.horizon = horizon
-
-    def start(self, task: Tensor, numbers: Tensor) -> Tensor:
-        goal = 0.5 * torch.nn.functional.normalize(numbers, dim=-1)
-        return torch.cat([torch.zeros_like(goal), goal], -1)
-
-    def observe(self, task: Tensor, state: Tensor) -> Tensor:
-        return state
-
-    def step(self, task: Tensor, state: Tensor, action: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        place, goal = state.chunk(2, -1)
-        cos, sin = task.cos(), task.sin()
-        x, y = (0.1 * action.clamp(-1, 1)).split(1, -1)
-        place = place + torch.cat([cos * x - sin * y, sin * x + cos * y], -1)
-        distance = (place - goal).norm(dim=-1)
-        return torch.cat([place, goal], -1), -distance, distance < 0.05
-
-
-class Compass(WorldTasks):
-    """A family in which one policy for all tasks cannot do well: actions are turned by an unknown angle, uniform in its range."""
-
-    def __init__(self, angle: Sequence[float], horizon: int, shots: int, queries: int, **settings: Any) -> None:
-        check_count("task.horizon", horizon)
-        super().__init__(Turned(horizon), [("angle", angle)], shots, queries, Settings(**settings))
+    def distribution(self, split: Split) -> Any:
+        if split != "test" or not self.article:
+            return self
+        return ListedEpisodes(self, np.random.RandomState(1).uniform(-0.5, 0.5, (40, 2)))  # as in their code

@@ -1,6 +1,5 @@
 """What a policy is trained on and scored by: surrogates whose gradients are those of its return."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +19,12 @@ class Settings:
     """How rollouts become a loss.
 
     surrogate: of the inner steps. All have the gradient of the return; their second derivatives differ, and so the outer gradient.
-    vpg: log-probability times advantage, as the first MAML code (an exact baseline leaves none of the second derivative of a tabular
-    policy). lvc: likelihood ratio times advantage (ProMP, Rothfuss et al. 2019, arXiv 1810.06784), of low variance and little bias. dice: the
-    whole history's ratio (Foerster et al. 2018, arXiv 1802.05098; with advantages as Farquhar et al. 2019), without bias. discount, trace: of
-    generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). normalise: advantages of a task to mean 0 and deviation 1.
+        vpg: log-probability times advantage, as the first MAML code has it: an exact baseline leaves none of the second derivative of a
+        tabular policy. lvc: likelihood ratio times advantage (ProMP, Rothfuss et al. 2019, arXiv 1810.06784), of low variance and little
+        bias. dice: the whole history's ratio (Foerster et al. 2018, arXiv 1802.05098; with advantages as Farquhar et al. 2019, arXiv
+        1909.10549), without bias.
+    discount, trace: of generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). normalise: advantages of a task to mean 0
+        and deviation 1, which makes the inner step independent of the reward's scale.
     clip: of the outer loop's likelihood ratio (PPO, Schulman et al. 2017, arXiv 1707.06347).
     """
 
@@ -78,7 +79,7 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
             return -mean(log_prob * advantage, there)
         if settings.surrogate == "lvc":
             return -mean((log_prob - old).exp() * advantage, there)
-        history = ((log_prob - log_prob.detach()) * there).unflatten(-1, (-1, horizon)).cumsum(-1).exp()
+        history = ((log_prob - log_prob.detach()) * (there > 0)).unflatten(-1, (-1, horizon)).cumsum(-1).exp()
         before = torch.cat([torch.ones_like(history[..., :1]), history[..., :-1]], -1)
         return -mean((history - before).flatten(-2) * advantage, there)
 
@@ -135,6 +136,3 @@ def baseline(found: Rollouts, returns: Tensor, there: Tensor) -> Tensor:
     ridge = 1e-5 * torch.eye(rows.shape[-1], dtype=x.dtype, device=x.device)
     weights = torch.linalg.solve(rows.mT @ rows + ridge, rows.mT @ returns.flatten(1).unsqueeze(-1))
     return (rows @ weights).view_as(returns)
-
-
-Look = Callable[[Policy, Examples, "int | None"], Examples]

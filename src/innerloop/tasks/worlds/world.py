@@ -16,8 +16,8 @@ Policy = Callable[[Tensor], Tensor]  # observations (tasks, n, o) -> parameters 
 class World(ABC):
     """A family of environments: pure functions of a task's parameters, states and random numbers, for all tasks and rollouts at once.
 
-    Tensors are (tasks, rollouts, ...), `task` is (tasks, 1, parameters), `numbers` are standard normal: `start_numbers` of them for a start,
-    `step_numbers` for a step.
+    Tensors are (tasks, rollouts, ...), `task` is (tasks, 1, parameters), `numbers` are standard normal: `start_numbers` of them for a
+    start, `step_numbers` for a step.
     """
 
     observations: int  # length of an observation
@@ -51,7 +51,7 @@ class Rollouts(NamedTuple):
 
 @torch.no_grad()
 def roll_out(world: World, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
-    """`count` rollouts of a policy in each task (tasks, parameters): a pure function of the policy, the task, its seed (tasks,) and `at`."""
+    """`count` rollouts of a policy in each task (tasks, parameters): a function of policy, task, its seed (tasks,) and `at` alone."""
     task, steps, width = task.unsqueeze(1), world.horizon, world.actions.numbers + world.step_numbers
     drawn = normals(seeds, at, count * (world.start_numbers + steps * width)).to(task).view(len(task), count, -1)
     first, later = drawn.split([world.start_numbers, steps * width], -1)

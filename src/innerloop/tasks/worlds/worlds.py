@@ -1,15 +1,19 @@
 """Few-shot control: a task is an environment, an episode is a task and a seed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import default_collate
 
-from innerloop.config import check_range
+from innerloop.config import InputError, check_range
 from innerloop.episode import Episode, Examples
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.worlds.returns import Settings, return_objective
 from innerloop.tasks.worlds.world import World
+
+LISTED = 3  # of the seeds of published tasks
 
 
 class WorldTasks(Tasks):
@@ -35,10 +39,31 @@ class WorldTasks(Tasks):
     def support_size(self) -> dict[str, int]:
         return {"rollouts": self.shots, "environment steps": self.shots * self.world.horizon}
 
-    def distribution(self, split: Split) -> "WorldTasks":
+    def distribution(self, split: Split) -> Any:
         return self
 
+    def episode(self, task: np.ndarray, rng: np.random.Generator) -> Episode:
+        """Of given parameters; the seeds of its support and query rollouts are drawn."""
+        parameters, seeds = torch.from_numpy(task.astype(np.float32)), torch.from_numpy(rng.integers(2**62, size=2))
+        return Episode(Examples(parameters, seeds[:1]), Examples(parameters, seeds[1:]))
+
     def sample(self, rng: np.random.Generator) -> Episode:
-        task = torch.from_numpy((self._low + self._width * rng.random(len(self._low))).astype(np.float32))
-        seeds = torch.from_numpy(rng.integers(2**62, size=2))
-        return Episode(Examples(task, seeds[:1]), Examples(task, seeds[1:]))
+        return self.episode(self._low + self._width * rng.random(len(self._low)), rng)
+
+
+class ListedEpisodes:
+    """Tasks of given parameters (count, parameters), in order."""
+
+    def __init__(self, tasks: WorldTasks, parameters: np.ndarray) -> None:
+        self.tasks, self.parameters = tasks, parameters
+
+    def first(self, count: int) -> "ListedEpisodes":
+        if count > len(self.parameters):
+            raise InputError(f"test_episodes={count} asks for more than the {len(self.parameters)} published tasks; lower it")
+        return ListedEpisodes(self.tasks, self.parameters[:count])
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def meta_batch(self, indices: range) -> Episode:
+        return default_collate([self.tasks.episode(self.parameters[i], np.random.default_rng([LISTED, i])) for i in indices])
