@@ -23,7 +23,7 @@ from innerloop.tasks.worlds.navigation import Plane
 from innerloop.tasks.worlds.pendulum import Swing
 from innerloop.tasks.worlds.returns import Columns, Settings, advantages, discounted, return_objective
 from innerloop.tasks.worlds.tabular_mdp import Table
-from innerloop.tasks.worlds.world import Rollouts, normals, roll_out
+from innerloop.tasks.worlds.world import Rollouts, normals
 from tests.conftest import TINY, compose_run
 
 STATES, ACTIONS, HORIZON, TASKS, LR = 3, 2, 3, 4, 2.0
@@ -214,11 +214,11 @@ def test_rollouts_are_a_function_of_policy_task_seed_and_step():
     """In company, alone, or in another order, to the bit; another step or seed draws other numbers."""
     world, task, seeds = Plane(7), torch.rand(3, 2) - 0.5, torch.tensor([5, 6, 2**61])
     policy = lambda x: torch.cat([x, torch.zeros_like(x)], -1)  # noqa: E731
-    found = roll_out(world, policy, task, seeds, 4, 1)
+    found = world.roll_out(policy, task, seeds, 4, 1)
     for index in range(3):
-        alone = roll_out(world, policy, task[index : index + 1], seeds[index : index + 1], 4, 1)
+        alone = world.roll_out(policy, task[index : index + 1], seeds[index : index + 1], 4, 1)
         assert all(torch.equal(a[0], b[index]) for a, b in zip(alone, found, strict=True))
-    assert not torch.equal(found.actions, roll_out(world, policy, task, seeds, 4, 2).actions)
+    assert not torch.equal(found.actions, world.roll_out(policy, task, seeds, 4, 2).actions)
     assert torch.equal(normals(seeds, 0, 5)[2], normals(seeds[2:], 0, 5)[0]) and not torch.equal(
         normals(seeds, 0, 5), normals(seeds + 1, 0, 5)
     )
@@ -227,7 +227,7 @@ def test_rollouts_are_a_function_of_policy_task_seed_and_step():
 def test_a_rollout_ends_at_the_goal_and_its_return_too():
     world, task = Plane(10), torch.tensor([[0.2, 0.0]])
     straight = lambda x: torch.cat([torch.ones_like(x[..., :1]), 0 * x[..., :1], torch.full_like(x, -20.0)], -1)  # noqa: E731
-    found = roll_out(world, straight, task, torch.tensor([0]), 2, 0)
+    found = world.roll_out(straight, task, torch.tensor([0]), 2, 0)
     assert found.there[0, 0].tolist() == [True, True] + [False] * 8
     objective = return_objective(world, Settings(), 2, 2)
     query = objective.look(straight, Examples(task, torch.tensor([[0]])), None)

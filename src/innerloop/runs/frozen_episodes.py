@@ -39,6 +39,11 @@ class FrozenEpisodes:
 
     def _check(self, path: str | Path, tasks: Tasks) -> None:
         support, query = self.episodes
+        if tasks.objective.look:  # (task, seed) in the place of examples
+            one = tasks.distribution("val").sample(np.random.default_rng(0))
+            if one.support.x.shape != support.x.shape[1:]:
+                raise InputError(f"the episodes in {path} are not of this family of environments; take those of a run on it")
+            return
         per_class = tasks.ways or 1
         there = (tuple(support.x.shape[2:]), support.x.shape[1], query.x.shape[1])
         here = (tuple(tasks.input_shape), tasks.shots * per_class, tasks.queries * per_class)

@@ -9,11 +9,11 @@ from torch import Tensor
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Discrete
 from innerloop.tasks.worlds.returns import Settings
-from innerloop.tasks.worlds.world import World
+from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
 
-class Arms(World):
+class Arms(NativeWorld):
     """Arms that pay 1 with a chance of their own, else 0, one pull after the other. task: the chances. The observation is always 1."""
 
     observations, step_numbers = 1, 1

@@ -9,13 +9,13 @@ from torch import Tensor
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Discrete
 from innerloop.tasks.worlds.returns import Settings
-from innerloop.tasks.worlds.world import World
+from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
 CART, STEP = 1.0, 0.02  # kilograms, seconds
 
 
-class Cart(World):
+class Cart(NativeWorld):
     """Push a cart left or right so that its pole stays up (Barto, Sutton, Anderson 1983; the equations of gymnasium's CartPole-v1). task:
     gravity, half the pole's length, its mass, and the force, whose sign turns the actions around. Reward 1 a step; it ends where the cart
     is 2.4 away, or the pole 12 degrees."""

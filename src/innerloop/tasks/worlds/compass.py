@@ -9,17 +9,17 @@ from torch import Tensor
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Continuous
 from innerloop.tasks.worlds.returns import Settings
-from innerloop.tasks.worlds.world import World
+from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
 
-class Turned(World):
+class Turned(NativeWorld):
     """A point that starts at 0 and moves by at most 0.1 in each direction, but the world turns each action by an angle that is not shown.
     The goal is: at distance 0.5, another one in each rollout. task: the angle. The reward is minus the distance; within 0.05 of the goal
     the rollout ends.
     """
 
-    observations, actions, start_numbers = 4, Continuous(2), 2
+    observations, actions, place, start_numbers = 4, Continuous(2), True, 2
 
     def __init__(self, horizon: int) -> None:
         self.horizon = horizon

@@ -10,16 +10,16 @@ from innerloop.config import check_count, check_flag
 from innerloop.tasks.base import Split
 from innerloop.tasks.worlds.actions import Continuous
 from innerloop.tasks.worlds.returns import Settings
-from innerloop.tasks.worlds.world import World
+from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import ListedEpisodes, WorldTasks
 
 
-class Plane(World):
+class Plane(NativeWorld):
     """A point that starts at 0 and moves by at most 0.1 in each direction, to a goal that it is not shown. The reward is minus the
     distance; within 0.01 of the goal in both coordinates the rollout ends. task: the goal. Actions are in parts of 0.1, and cut off at 1.
     """
 
-    observations, actions = 2, Continuous(2)
+    observations, actions, place = 2, Continuous(2), True
 
     def __init__(self, horizon: int) -> None:
         self.horizon = horizon

@@ -9,13 +9,13 @@ from torch import Tensor
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Continuous
 from innerloop.tasks.worlds.returns import Settings
-from innerloop.tasks.worlds.world import World
+from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
 STEP = 0.05  # seconds
 
 
-class Swing(World):
+class Swing(NativeWorld):
     """Swing a pendulum up and hold it there (the equations of gymnasium's Pendulum-v1). task: gravity, length, mass, and the motor's torque
     for an action of 1, whose sign turns the actions around. The reward is minus a sum of squares: of angle, speed and torque."""
 

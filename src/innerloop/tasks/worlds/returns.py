@@ -9,7 +9,7 @@ from innerloop.config import check_choice, check_count
 from innerloop.episode import Examples
 from innerloop.objective import Objective
 from innerloop.tasks.worlds.actions import Actions
-from innerloop.tasks.worlds.world import Policy, Rollouts, World, roll_out
+from innerloop.tasks.worlds.world import Policy, Rollouts, World
 
 SURROGATES = ("vpg", "lvc", "dice")
 
@@ -64,7 +64,7 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
         """Support rollouts of inner step `at`, or the query's where it is None; of recorded ones, theirs."""
         if part.y.dtype is not torch.int64:
             return part if at is None else Examples(part.x[:, at], part.y[:, at])
-        found = roll_out(world, policy, part.x, part.y[:, 0], queries if at is None else shots, at or 0)
+        found = world.roll_out(policy, part.x, part.y[:, 0], queries if at is None else shots, at or 0)
         log_prob = world.actions.log_prob(found.parameters, found.actions)
         y = columns.pack(found, log_prob, advantages(found, settings))
         return Examples(found.observations.flatten(1, 2), y.flatten(1, 2))

@@ -10,11 +10,11 @@ from innerloop.config import check_count
 from innerloop.episode import Episode
 from innerloop.tasks.worlds.actions import Discrete
 from innerloop.tasks.worlds.returns import Settings
-from innerloop.tasks.worlds.world import World
+from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
 
-class Table(World):
+class Table(NativeWorld):
     """A few states and actions. task: chances of the next state (states * actions * states), then mean rewards (states * actions), to which
     a standard normal number is added. The first state is 0; observations are one-hot."""
 

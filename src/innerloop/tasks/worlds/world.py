@@ -13,16 +13,37 @@ from innerloop.tasks.worlds.actions import Actions
 Policy = Callable[[Tensor], Tensor]  # observations (tasks, n, o) -> parameters of the distribution of actions (tasks, n, p)
 
 
+class Rollouts(NamedTuple):
+    """All (tasks, rollouts, horizon, ...); what comes after an end has `there` False."""
+
+    observations: Tensor
+    parameters: Tensor  # of the distribution that the action is from
+    actions: Tensor
+    rewards: Tensor
+    there: Tensor
+
+
 class World(ABC):
-    """A family of environments: pure functions of a task's parameters, states and random numbers, for all tasks and rollouts at once.
+    """A family of environments in which policies act. place: the first two numbers of an observation are a place, which reports draw."""
+
+    observations: int  # length of an observation
+    actions: Actions
+    horizon: int  # the most steps of a rollout
+    place = False
+
+    @abstractmethod
+    def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
+        """`count` rollouts of a policy in each task (tasks, parameters), without gradients: a function of policy, task, its seed (tasks,)
+        and `at` alone."""
+
+
+class NativeWorld(World):
+    """Environments as pure functions of a task's parameters, states and random numbers, for all tasks and rollouts at once.
 
     Tensors are (tasks, rollouts, ...), `task` is (tasks, 1, parameters), `numbers` are standard normal: `start_numbers` of them for a
     start, `step_numbers` for a step.
     """
 
-    observations: int  # length of an observation
-    actions: Actions
-    horizon: int  # the most steps of a rollout
     start_numbers: int = 0
     step_numbers: int = 0
 
@@ -38,36 +59,24 @@ class World(ABC):
     def step(self, task: Tensor, state: Tensor, action: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """States, rewards and whether the rollout has ended."""
 
-
-class Rollouts(NamedTuple):
-    """All (tasks, rollouts, horizon, ...); what comes after an end has `there` False."""
-
-    observations: Tensor
-    parameters: Tensor  # of the distribution that the action is from
-    actions: Tensor
-    rewards: Tensor
-    there: Tensor
-
-
-@torch.no_grad()
-def roll_out(world: World, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
-    """`count` rollouts of a policy in each task (tasks, parameters): a function of policy, task, its seed (tasks,) and `at` alone."""
-    task, steps, width = task.unsqueeze(1), world.horizon, world.actions.numbers + world.step_numbers
-    drawn = normals(seeds, at, count * (world.start_numbers + steps * width)).to(task).view(len(task), count, -1)
-    first, later = drawn.split([world.start_numbers, steps * width], -1)
-    later = later.view(len(task), count, steps, width)
-    state = world.start(task, first)
-    there = torch.ones(len(task), count, dtype=torch.bool, device=task.device)
-    found: list[tuple[Tensor, ...]] = []
-    for step in range(steps):
-        observation = world.observe(task, state)
-        parameters = policy(observation)
-        own, others = later[:, :, step].split([world.actions.numbers, world.step_numbers], -1)
-        action = world.actions.sample(parameters, own)
-        state, reward, ended = world.step(task, state, action, others)
-        found.append((observation, parameters, action, reward, there))
-        there = there & ~ended
-    return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
+    @torch.no_grad()
+    def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
+        task, steps, width = task.unsqueeze(1), self.horizon, self.actions.numbers + self.step_numbers
+        drawn = normals(seeds, at, count * (self.start_numbers + steps * width)).to(task).view(len(task), count, -1)
+        first, later = drawn.split([self.start_numbers, steps * width], -1)
+        later = later.view(len(task), count, steps, width)
+        state = self.start(task, first)
+        there = torch.ones(len(task), count, dtype=torch.bool, device=task.device)
+        found: list[tuple[Tensor, ...]] = []
+        for step in range(steps):
+            observation = self.observe(task, state)
+            parameters = policy(observation)
+            own, others = later[:, :, step].split([self.actions.numbers, self.step_numbers], -1)
+            action = self.actions.sample(parameters, own)
+            state, reward, ended = self.step(task, state, action, others)
+            found.append((observation, parameters, action, reward, there))
+            there = there & ~ended
+        return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
 
 
 def normals(seeds: Tensor, at: int, count: int) -> Tensor:

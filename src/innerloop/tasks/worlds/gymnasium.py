@@ -1,0 +1,185 @@
+"""Anyone's environment."""
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop.config import InputError, check_count, check_range
+from innerloop.tasks.worlds.actions import Actions, Continuous, Discrete
+from innerloop.tasks.worlds.returns import Settings
+from innerloop.tasks.worlds.world import Policy, Rollouts, World, normals
+from innerloop.tasks.worlds.worlds import WorldTasks
+
+CHANNELS = ("options.", "make.", "reward.")
+
+
+class Environments(World):
+    """Environments of gymnasium (https://gymnasium.farama.org), one for each rollout at hand, stepped one after the other.
+
+    parameters: names of what differs between tasks: an attribute of the environment, "make.NAME", an argument of gymnasium.make,
+    "options.NAME", an option of reset, or "reward.NAME", which `reward` alone is told. reward: a function of (environment, task, reward,
+    info) in the place of the reward. Continuous
+    actions are in parts of the environment's range, and cut off at -1 and 1. A rollout that has ended is stepped no more.
+    """
+
+    def __init__(self, name: str, parameters: Sequence[str], horizon: int | None, reward: str | None) -> None:
+        self.name, self.parameters = name, list(parameters)
+        self.reward = named(reward) if reward else None
+        self._own = threading.local()  # of each thread
+        env = self.make({})
+        self.actions, self.low, self.high = actions_of(name, env.action_space)
+        shape = getattr(env.observation_space, "shape", None)
+        if not shape or len(shape) != 1:
+            raise InputError(
+                f"{name} (task.env) has observations of {env.observation_space}; a policy takes vectors: wrap it, and register that"
+            )
+        self.observations = shape[0]
+        limit = horizon or getattr(env.spec, "max_episode_steps", None)
+        if limit is None:
+            raise InputError(f"{name} (task.env) has no time limit; set task.horizon")
+        check_count("task.horizon", limit)
+        self.horizon = limit
+        for parameter in self.parameters:
+            if not parameter.startswith(CHANNELS) and not hasattr(env.unwrapped, parameter):
+                raise InputError(
+                    f"task.parameters.{parameter}: {name} has no attribute of that name; make.{parameter} is an argument of "
+                    f"gymnasium.make, options.{parameter} an option of reset"
+                )
+
+    def make(self, arguments: Mapping[str, float]) -> Any:
+        """Raises InputError where there is no such environment, or the package is missing."""
+        try:
+            import gymnasium
+        except ImportError as error:
+            raise InputError(f"task=gymnasium needs its package ({error}); pip install 'innerloop[gymnasium]'") from error
+        try:
+            return gymnasium.make(self.name, **arguments)  # type: ignore[arg-type]
+        except Exception as error:  # of whatever package the environment is of
+            raise InputError(f"task.env={self.name} cannot be made: {' '.join(str(error).split())[:200]}") from error
+
+    def split(self, values: Sequence[float]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+        """Attributes, arguments and options."""
+        of: dict[str, dict[str, float]] = {"": {}, "make.": {}, "options.": {}, "reward.": {}}
+        for parameter, value in zip(self.parameters, values, strict=True):
+            channel = next((channel for channel in CHANNELS if parameter.startswith(channel)), "")
+            of[channel][parameter.removeprefix(channel)] = value
+        return of[""], of["make."], of["options."]
+
+    def environments(self, task: Tensor, count: int) -> list[tuple[Any, list[float], dict[str, float]]]:
+        """One for each rollout, set to its task, with the task's values and options: those of before, where nothing has to be made anew."""
+        pool: dict[Any, list[Any]] = vars(self._own).setdefault("pool", {})
+        used: dict[Any, int] = {}
+        found = []
+        for values in task.tolist():
+            attributes, arguments, options = self.split(values)
+            key = tuple(arguments.items())
+            for _ in range(count):
+                place = used[key] = used.get(key, 0) + 1
+                there = pool.setdefault(key, [])
+                if len(there) < place:
+                    there.append(self.make(arguments))
+                for name, value in attributes.items():
+                    setattr(there[place - 1].unwrapped, name, value)
+                found.append((there[place - 1], values, options))
+        for key in [key for key in pool if key not in used]:
+            del pool[key]  # made for tasks that are over
+        return found
+
+    @torch.no_grad()
+    def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
+        tasks, envs = len(task), self.environments(task, count)
+        numbers = normals(seeds, at, count * self.horizon * self.actions.numbers).to(task).view(tasks, count, self.horizon, -1)
+        starts = [seed_of(seed, at, number) for seed in seeds.tolist() for number in range(count)]
+        observation = np.stack([self.first(env, seed, options) for (env, _, options), seed in zip(envs, starts, strict=True)])
+        there = np.ones(len(envs), bool)
+        found: list[tuple[Tensor, ...]] = []
+        for step in range(self.horizon):
+            shown = torch.from_numpy(observation).to(task).view(tasks, count, -1)
+            parameters = policy(shown)
+            action = self.actions.sample(parameters, numbers[:, :, step])
+            given, rewards = self.in_range(action.flatten(0, 1).cpu().numpy()), np.zeros(len(envs))
+            now = torch.from_numpy(there.copy()).view(tasks, count)
+            observation = observation.copy()
+            for index in np.flatnonzero(there):
+                env, values, _ = envs[index]
+                seen, reward, terminated, truncated, info = env.step(given[index])
+                rewards[index] = self.reward(env, dict(zip(self.parameters, values, strict=True)), reward, info) if self.reward else reward
+                observation[index], there[index] = seen, not (terminated or truncated)
+            if not np.isfinite(rewards).all():
+                raise InputError(f"{self.name} gave a reward that is no number at step {step}; the environment or task.reward is at fault")
+            found.append((shown, parameters, action, torch.from_numpy(rewards).to(task).view(tasks, count), now.to(task.device)))
+        return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
+
+    def first(self, env: Any, seed: int, options: dict[str, float]) -> np.ndarray:
+        observation, _ = env.reset(seed=seed, options=options or None)
+        return np.asarray(observation, np.float32)
+
+    def in_range(self, actions: np.ndarray) -> Any:
+        """As the environment takes them (rollouts, ...)."""
+        if self.low is None:
+            return actions[:, 0].astype(int)
+        return (self.low + (np.clip(actions, -1, 1) + 1) / 2 * (self.high - self.low)).astype(np.float32)
+
+    def check_parameters(self, ranges: Sequence[tuple[float, float]]) -> None:
+        """Raises InputError for a parameter whose two ends give the same rollout under the same actions: a misspelt option, say."""
+        low, high = np.array(ranges, dtype=float).T
+        for index, parameter in enumerate(self.parameters):
+            both = torch.tensor(np.stack([low, low]), dtype=torch.float32)
+            both[1, index] = high[index]
+
+            def same(x: Tensor) -> Tensor:
+                return torch.zeros(*x.shape[:2], self.actions.parameters)
+
+            found = self.roll_out(same, both, torch.zeros(2, dtype=torch.long), 1, 0)
+            alike = [torch.equal(part[0], part[1]) for part in (found.observations, found.rewards, found.there)]
+            if all(alike) and low[index] != high[index]:
+                raise InputError(
+                    f"task.parameters.{parameter} changes nothing in {self.name}: {low[index]:g} and {high[index]:g} gave the same "
+                    "rollout; look at its name, or take it out"
+                )
+
+
+def actions_of(name: str, space: Any) -> tuple[Actions, Any, Any]:
+    """With the lowest and highest continuous ones; None and None of discrete ones."""
+    if hasattr(space, "n") and getattr(space, "start", 0) == 0 and space.shape == ():
+        return Discrete(int(space.n)), None, None
+    if hasattr(space, "low") and len(space.shape) == 1:
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise InputError(f"{name} (task.env) takes actions without bounds, {space}; wrap it with some")
+        return Continuous(space.shape[0]), space.low, space.high
+    raise InputError(f"{name} (task.env) takes actions of {space}; a policy gives a vector of numbers, or one of some choices")
+
+
+def named(path: str) -> Any:
+    """Raises InputError where it cannot be imported."""
+    try:
+        return resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"task.reward={path} cannot be imported ({error}); name a function, as module.function") from error
+
+
+def seed_of(seed: int, at: int, number: int) -> int:
+    """Of the rollout's own random numbers."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {at} {number}".encode(), digest_size=4).digest(), "little")
+
+
+class Gymnasium(WorldTasks):
+    """Environments of one name, whose `parameters` are drawn from their ranges: {gravity: [5, 15]}. See Environments."""
+
+    def __init__(
+        self, env: str | None, parameters: dict[str, Sequence[float]] | None, horizon: int | None, reward: str | None, shots: int,
+        queries: int, **settings: Any,
+    ) -> None:  # fmt: skip
+        if not env or not parameters:
+            raise InputError("task=gymnasium needs task.env=NAME and 'task.parameters={NAME: [low, high]}': what differs between tasks")
+        ranges = [check_range(f"task.parameters.{name}", given) for name, given in parameters.items()]
+        world = Environments(env, list(parameters), horizon, reward)
+        world.check_parameters(ranges)
+        named_ranges = [(f"parameters.{name}", given) for name, given in parameters.items()]
+        super().__init__(world, named_ranges, shots, queries, Settings(**settings))
