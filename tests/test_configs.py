@@ -76,6 +76,14 @@ def needs(choice, folder):
         packages = LOGGERS.get(choice.removeprefix("logger="), [])
         offline = {"wandb": "logger.wandb.offline=true", "mlflow": f"logger.mlflow.tracking_uri=sqlite:///{folder}/mlflow.db"}
         return [offline[package] for package in packages if pytest.importorskip(package)]
+    if choice == "task=gymnasium":
+        pytest.importorskip("gymnasium")
+        return ["task.env=Pendulum-v1", "task.parameters={g: [5, 15]}", "task.horizon=4"]
+    if choice in ("task=cheetah_velocity", "task=cheetah_direction", "task=ant_velocity"):
+        pytest.importorskip("mujoco")
+        return ["task.horizon=4", "task.shots=2", "task.queries=2"]
+    if choice == "model=policy" or choice.startswith("algo=policies/"):
+        return ["task=compass"]
     if choice.startswith(("algo=zoo/", "algo=mamlpp_parts/")):
         return ["task=glyphs", "model.filters=4"]
     if choice in ("sweep=zoo_omniglot", "sweep=mamlpp_parts"):

@@ -86,6 +86,24 @@ def fits(title: str, steps: Sequence[int], tasks: Iterable[tuple[Line, Line, Seq
         return svg(figure, title)
 
 
+def paths(title: str, steps: Sequence[int], tasks: Sequence[Sequence[np.ndarray]], goals: Sequence[np.ndarray | None]) -> str:
+    """Rollouts in a plane, a row for each task and a column after each of `steps`: places (rollouts, time, 2), NaN after their end. A cross
+    is the goal, where all rollouts of a task have the same."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.1 * len(steps), 2.1 * len(tasks) + 0.3), layout="constrained")
+        grid = figure.subplots(len(tasks), len(steps), squeeze=False, sharex=True, sharey=True)
+        for row, task, goal in zip(grid, tasks, goals, strict=True):
+            for axes, step, rollouts in zip(row, steps, task, strict=True):
+                for rollout in rollouts:
+                    axes.plot(*rollout.T, color=ramp(0.7), linewidth=0.9, alpha=0.6)
+                if goal is not None:
+                    axes.plot(*goal, "x", color=INK, markersize=8, markeredgewidth=2)
+                axes.set_aspect("equal")
+                if axes in grid[0]:
+                    axes.set_title(after(step), fontsize=11)
+        return svg(figure, title)
+
+
 def episode(title: str, support: np.ndarray, query: np.ndarray, before: np.ndarray | None, after: np.ndarray) -> str:
     """One episode of images, a row for each class. support (ways, shots, h, w, c), query (ways, queries, h, w, c), in [0, 1];
     before, after: predicted ways (ways, queries), before adaptation if it has steps. Under each query stands what it was taken for;

@@ -41,6 +41,8 @@ def predictions_after(run: Run, episodes: Episode, steps: set[int]) -> dict[int,
 def draw_episodes(run: Run, evidence: Evidence, answers: Answers | None) -> list[Chart]:
     """Test episodes to look at: functions of one variable, or a classifier's best, median and worst one."""
     tasks = run.data.tasks
+    if tasks.objective.look:
+        return draw_rollouts(run) if tasks.world.place else []  # type: ignore[attr-defined]
     if tasks.ways is None and tasks.input_shape == (1,) and tasks.outputs == 1:
         return [Chart("Unseen functions", draw_fits(run), [], [], "The first test episodes: none was picked.")]
     if answers is None or not tasks.ways:
@@ -111,6 +113,24 @@ def draw_fits(run: Run, count: int = 3) -> str:
         support = (episodes.support.x[task, :, 0].tolist(), episodes.support.y[task, :, 0].tolist(), None)
         shown.append((truth, support, [predictions[task, order, 0].tolist() for predictions in found.values()]))
     return figures.fits("Unseen functions", list(found), shown)
+
+
+@torch.no_grad()
+def draw_rollouts(run: Run, count: int = 3, shown: int = 10) -> list[Chart]:
+    """Where a policy goes in the first test tasks, after 0, 1, ... adaptation steps."""
+    algorithm, episodes = run.learner.algorithm, run.data.test_episodes.meta_batch(range(count))
+    tasks, last = run.data.tasks, min(run.cfg.eval_adaptation_steps, 3)
+    columns = []
+    for adapted in algorithm.trajectory(episodes.support, last):
+        x, y = algorithm.look(adapted, episodes.query, None)
+        places = x[..., :2].clone()
+        places[y[..., -1] == 0] = torch.nan
+        columns.append(places.unflatten(1, (-1, tasks.world.horizon))[:, :shown].numpy())  # type: ignore[attr-defined]
+    of_tasks = [[places[task] for places in columns] for task in range(count)]
+    two = episodes.query.x.shape[1] == 2  # the task is a place
+    goals = [episodes.query.x[task].numpy() if two else None for task in range(count)]
+    note = f"The first test tasks, a row each: none was picked. {shown} rollouts of each."
+    return [Chart("Rollouts on unseen tasks", figures.paths("Rollouts", range(len(columns)), of_tasks, goals), [], [], note, wide=True)]
 
 
 def draw_step_sizes(run: Run) -> Chart | None:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Discrete
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
@@ -36,7 +35,7 @@ class Arms(NativeWorld):
 class Bandit(WorldTasks):
     """Bandits of `arms` arms, whose chances are uniform in the range `chance`; a rollout is `horizon` pulls."""
 
-    def __init__(self, arms: int, chance: Sequence[float], horizon: int, shots: int, queries: int, **settings: Any) -> None:
+    def __init__(self, arms: int, chance: Sequence[float], horizon: int, **common: Any) -> None:
         check_count("task.arms", arms, least=2)
         check_count("task.horizon", horizon)
-        super().__init__(Arms(arms, horizon), [("chance", chance)] * arms, shots, queries, Settings(**settings))
+        super().__init__(Arms(arms, horizon), [("chance", chance)] * arms, **common)

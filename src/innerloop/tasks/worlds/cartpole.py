@@ -8,7 +8,6 @@ from torch import Tensor
 
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Discrete
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
@@ -49,8 +48,8 @@ class CartPole(WorldTasks):
 
     def __init__(
         self, gravity: Sequence[float], half_length: Sequence[float], pole_mass: Sequence[float], force: Sequence[float], horizon: int,
-        shots: int, queries: int, **settings: Any,
+        **common: Any,
     ) -> None:  # fmt: skip
         check_count("task.horizon", horizon)
         ranges = [("gravity", gravity), ("half_length", half_length), ("pole_mass", pole_mass), ("force", force)]
-        super().__init__(Cart(horizon), ranges, shots, queries, Settings(**settings))
+        super().__init__(Cart(horizon), ranges, **common)

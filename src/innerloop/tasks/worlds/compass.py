@@ -8,7 +8,6 @@ from torch import Tensor
 
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Continuous
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
@@ -43,6 +42,6 @@ class Turned(NativeWorld):
 class Compass(WorldTasks):
     """A family in which one policy for all tasks cannot do well: actions are turned by an unknown angle, uniform in its range."""
 
-    def __init__(self, angle: Sequence[float], horizon: int, shots: int, queries: int, **settings: Any) -> None:
+    def __init__(self, angle: Sequence[float], horizon: int, **common: Any) -> None:
         check_count("task.horizon", horizon)
-        super().__init__(Turned(horizon), [("angle", angle)], shots, queries, Settings(**settings))
+        super().__init__(Turned(horizon), [("angle", angle)], **common)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from innerloop.config import InputError, check_count, check_range
 from innerloop.tasks.worlds.actions import Actions, Continuous, Discrete
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import Policy, Rollouts, World, normals
 from innerloop.tasks.worlds.worlds import WorldTasks
 
@@ -40,7 +39,7 @@ class Environments(World):
                 f"{name} (task.env) has observations of {env.observation_space}; a policy takes vectors: wrap it, and register that"
             )
         self.observations = shape[0]
-        limit = horizon or getattr(env.spec, "max_episode_steps", None)
+        limit = getattr(env.spec, "max_episode_steps", None) if horizon is None else horizon
         if limit is None:
             raise InputError(f"{name} (task.env) has no time limit; set task.horizon")
         check_count("task.horizon", limit)
@@ -173,8 +172,7 @@ class Gymnasium(WorldTasks):
     """Environments of one name, whose `parameters` are drawn from their ranges: {gravity: [5, 15]}. See Environments."""
 
     def __init__(
-        self, env: str | None, parameters: dict[str, Sequence[float]] | None, horizon: int | None, reward: str | None, shots: int,
-        queries: int, **settings: Any,
+        self, env: str | None, parameters: dict[str, Sequence[float]] | None, horizon: int | None, reward: str | None, **common: Any,
     ) -> None:  # fmt: skip
         if not env or not parameters:
             raise InputError("task=gymnasium needs task.env=NAME and 'task.parameters={NAME: [low, high]}': what differs between tasks")
@@ -182,4 +180,4 @@ class Gymnasium(WorldTasks):
         world = Environments(env, list(parameters), horizon, reward)
         world.check_parameters(ranges)
         named_ranges = [(f"parameters.{name}", given) for name, given in parameters.items()]
-        super().__init__(world, named_ranges, shots, queries, Settings(**settings))
+        super().__init__(world, named_ranges, **common)

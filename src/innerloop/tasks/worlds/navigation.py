@@ -9,7 +9,6 @@ from torch import Tensor
 from innerloop.config import check_count, check_flag
 from innerloop.tasks.base import Split
 from innerloop.tasks.worlds.actions import Continuous
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import ListedEpisodes, WorldTasks
 
@@ -40,11 +39,11 @@ class Navigation2D(WorldTasks):
     """2D navigation (Finn et al. 2017, section 5.3): goals uniform in a square, range `goal` in each coordinate. article: the test tasks
     are the authors' 40 goals."""
 
-    def __init__(self, goal: Sequence[float], article: bool, horizon: int, shots: int, queries: int, **settings: Any) -> None:
+    def __init__(self, goal: Sequence[float], article: bool, horizon: int, **common: Any) -> None:
         check_count("task.horizon", horizon)
         check_flag("task.article", article)
         self.article = article
-        super().__init__(Plane(horizon), [("goal", goal), ("goal", goal)], shots, queries, Settings(**settings))
+        super().__init__(Plane(horizon), [("goal", goal), ("goal", goal)], **common)
 
     def distribution(self, split: Split) -> Any:
         if split != "test" or not self.article:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from innerloop.config import check_count
 from innerloop.tasks.worlds.actions import Continuous
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
@@ -47,8 +46,8 @@ class Pendulum(WorldTasks):
 
     def __init__(
         self, gravity: Sequence[float], length: Sequence[float], mass: Sequence[float], torque: Sequence[float], horizon: int,
-        shots: int, queries: int, **settings: Any,
+        **common: Any,
     ) -> None:  # fmt: skip
         check_count("task.horizon", horizon)
         ranges = [("gravity", gravity), ("length", length), ("mass", mass), ("torque", torque)]
-        super().__init__(Swing(horizon), ranges, shots, queries, Settings(**settings))
+        super().__init__(Swing(horizon), ranges, **common)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from innerloop.config import check_choice, check_count
+from innerloop.config import InputError, check_choice, check_count, check_flag, check_positive
 from innerloop.episode import Examples
 from innerloop.objective import Objective
 from innerloop.tasks.worlds.actions import Actions
@@ -36,6 +36,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_choice("task.surrogate", self.surrogate, SURROGATES)
+        check_flag("task.normalise", self.normalise)
+        check_positive("task.clip", self.clip)
+        for name, value in (("discount", self.discount), ("trace", self.trace)):
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise InputError(f"task.{name} must be a number from 0 to 1, got {value!r}")
 
 
 class Columns:

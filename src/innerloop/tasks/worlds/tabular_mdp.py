@@ -9,7 +9,6 @@ from torch import Tensor
 from innerloop.config import check_count
 from innerloop.episode import Episode
 from innerloop.tasks.worlds.actions import Discrete
-from innerloop.tasks.worlds.returns import Settings
 from innerloop.tasks.worlds.world import NativeWorld
 from innerloop.tasks.worlds.worlds import WorldTasks
 
@@ -44,13 +43,13 @@ class TabularMDP(WorldTasks):
     """Markov decision processes as in RL² (Duan et al. 2016, arXiv 1611.02779): transitions from a flat Dirichlet distribution, mean
     rewards normal around 1 with deviation 1."""
 
-    def __init__(self, states: int, actions: int, horizon: int, shots: int, queries: int, **settings: Any) -> None:
+    def __init__(self, states: int, actions: int, horizon: int, **common: Any) -> None:
         for name, value, least in (("states", states, 2), ("actions", actions, 2), ("horizon", horizon, 1)):
             check_count(f"task.{name}", value, least=least)
         self.states = states
         pairs = states * actions
         ranges = [("reward", (0, 1))] * (pairs * states + pairs)  # which `sample` does not use
-        super().__init__(Table(states, actions, horizon), ranges, shots, queries, Settings(**settings))
+        super().__init__(Table(states, actions, horizon), ranges, **common)
 
     def sample(self, rng: np.random.Generator) -> Episode:
         pairs = self.states * self.world.actions.parameters

@@ -20,14 +20,17 @@ class WorldTasks(Tasks):
     """Environments of one family, whose parameters are drawn uniformly from their ranges.
 
     shots: rollouts that an inner step learns from. queries: rollouts that a policy is scored on, the same random numbers for every policy.
-    The three splits are the same family, with different draws.
+    surrogate, discount, trace, normalise, clip: as Settings has them (returns.py). The three splits are the same family, with different
+    draws.
     """
 
     reader = None
 
     def __init__(
-        self, world: World, parameters: Sequence[tuple[str, Sequence[float]]], shots: int, queries: int, settings: Settings
-    ) -> None:
+        self, world: World, parameters: Sequence[tuple[str, Sequence[float]]], shots: int, queries: int, surrogate: str, discount: float,
+        trace: float, normalise: bool, clip: float,
+    ) -> None:  # fmt: skip
+        settings = Settings(surrogate, discount, trace, normalise, clip)
         self.world, self.shots, self.queries = world, shots, queries
         low, high = np.array([check_range(f"task.{name}", given) for name, given in parameters], dtype=float).T
         self._low, self._width = low, high - low
