@@ -9,6 +9,9 @@ To use what was trained:
     learner.score(x, y)
     learner.save("mine")                          # what was fitted; innerloop.load("mine") reads it
 
+    policy = innerloop.load_policy("RUN")         # of a run on environments
+    policy.fit(env).act(observation)              # adapted to an environment of gymnasium
+
 help(innerloop.load("...")) says what each takes; docs/use_it.md has examples.
 """
 
@@ -18,9 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from innerloop.use.learner import Learner
+    from innerloop.use.policy import AdaptivePolicy
 
 __version__ = "0.2.0"
-__all__ = ["load"]
+__all__ = ["load", "load_policy"]
 
 
 def load(path: "str | Path", steps: int | None = None, trust: bool = False) -> "Learner":
@@ -32,3 +36,10 @@ def load(path: "str | Path", steps: int | None = None, trust: bool = False) -> "
     from innerloop.use.learner import Learner  # loads torch
 
     return Learner(path, steps, trust)
+
+
+def load_policy(path: "str | Path", steps: int | None = None, trust: bool = False) -> "AdaptivePolicy":
+    """A finished run on environments, ready to adapt to one of your own. The arguments are those of `load`."""
+    from innerloop.use.policy import AdaptivePolicy
+
+    return AdaptivePolicy(path, steps, trust)

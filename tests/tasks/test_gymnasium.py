@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import innerloop
 from innerloop.config import InputError
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
@@ -140,3 +141,37 @@ def test_bodies_of_mujoco(task):
     found, again = (world.roll_out(policy, goals, torch.tensor([7, 7]), 2, 0) for _ in range(2))
     assert torch.equal(found.rewards, again.rewards) and torch.equal(found.observations, again.observations)
     assert torch.equal(found.observations[0], found.observations[1]) and not torch.equal(found.rewards[0], found.rewards[1])
+
+
+class Still(gymnasium.Env):
+    """One step long; the best action is -0.5."""
+
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,))
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.ones(3, np.float32), {}
+
+    def step(self, action):
+        return np.ones(3, np.float32), -abs(float(action[0]) + 0.5), True, False, {}
+
+
+def test_a_trained_policy_adapts_to_an_environment_of_ones_own(tmp_path):
+    """From rollouts in it: the policy moves to where rewards are; and a run of examples, or another kind of environment, is refused."""
+    small = [override for override in SMALL if override != "task=gymnasium"]
+    run(compose_run(*small, "task=pendulum", "task.shots=20", "algo.inner_lr=1.0", "eval_adaptation_steps=5"), tmp_path / "run")
+    policy = innerloop.load_policy(tmp_path / "run")
+    with pytest.raises(InputError, match=r"call fit\(env\) first"):
+        policy.act(np.ones(3))
+    before = innerloop.load_policy(tmp_path / "run", steps=0).fit(Still()).act(np.ones(3))
+    after = policy.fit(Still()).act(np.ones(3))
+    assert after.shape == (1,) and abs(after[0] + 0.5) < abs(before[0] + 0.5) - 0.1
+    assert len(policy.returns_) == 5 and policy.returns_[-1] > policy.returns_[0]
+    assert policy.fit(Still()).act(np.ones(3)) == after and -1 <= policy.act(np.ones(3), sample=True)[0] <= 1
+    assert gymnasium.make("Pendulum-v1").action_space.contains(policy.fit(gymnasium.make("Pendulum-v1")).act(np.ones(3)))
+    with pytest.raises(InputError, match="observations of 4 numbers, and the run was trained on 3"):
+        policy.fit(gymnasium.make("CartPole-v1"))
+    run(compose_run(*TINY), tmp_path / "examples")
+    with pytest.raises(InputError, match="use innerloop.load"):
+        innerloop.load_policy(tmp_path / "examples")

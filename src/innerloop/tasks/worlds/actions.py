@@ -19,6 +19,10 @@ class Actions(Protocol):
 
     def sample(self, parameters: Tensor, numbers: Tensor) -> Tensor: ...
 
+    def mode(self, parameters: Tensor) -> Tensor:
+        """The likeliest action."""
+        ...
+
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Of the whole action, summed over its numbers: (...)."""
         ...
@@ -43,6 +47,9 @@ class Continuous:
         mean, log_std = self.parts(parameters)
         return mean + log_std.exp() * numbers
 
+    def mode(self, parameters: Tensor) -> Tensor:
+        return self.parts(parameters)[0]
+
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         mean, log_std = self.parts(parameters)
         return (-((action - mean) / log_std.exp()).square() / 2 - log_std - math.log(2 * math.pi) / 2).sum(-1)
@@ -64,6 +71,9 @@ class Discrete:
     def sample(self, parameters: Tensor, numbers: Tensor) -> Tensor:
         below = torch.special.ndtr(numbers) > parameters.softmax(-1).cumsum(-1)
         return below.sum(-1, keepdim=True).clamp(max=self.parameters - 1).to(parameters.dtype)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        return parameters.argmax(-1, keepdim=True).to(parameters.dtype)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         return parameters.log_softmax(-1).gather(-1, action.long()).squeeze(-1)

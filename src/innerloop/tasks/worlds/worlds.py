@@ -30,13 +30,13 @@ class WorldTasks(Tasks):
         self, world: World, parameters: Sequence[tuple[str, Sequence[float]]], shots: int, queries: int, surrogate: str, discount: float,
         trace: float, normalise: bool, clip: float,
     ) -> None:  # fmt: skip
-        settings = Settings(surrogate, discount, trace, normalise, clip)
+        self.settings = Settings(surrogate, discount, trace, normalise, clip)
         self.world, self.shots, self.queries = world, shots, queries
         low, high = np.array([check_range(f"task.{name}", given) for name, given in parameters], dtype=float).T
         self._low, self._width = low, high - low
         self.actions = world.actions
         self.input_shape, self.outputs = (world.observations,), world.actions.parameters
-        self.objective = return_objective(world, settings, shots, queries)
+        self.objective = return_objective(world, self.settings, shots, queries)
 
     @property
     def support_size(self) -> dict[str, int]:
