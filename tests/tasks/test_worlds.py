@@ -320,6 +320,9 @@ def test_the_articles_goals_are_tested_on(tmp_path):
         (["task.horizon=0"], "task.horizon must be a whole number"),
         (["algo.inner_lr=[0.1,-1]"], "algo.inner_lr must be a number > 0, got -1"),
         (["reuse=0"], "reuse must be a whole number"),
+        (["reuse=5", "trainer=ddp"], "reuse=5 runs on one device; use reuse=1 on several"),
+        (["task.discount=2"], "task.discount must be a number from 0 to 1, got 2"),
+        (["algo.inner_lr=1e30"], "the loss is|diverged|no number"),
     ],
 )
 def test_what_does_not_fit_is_said(overrides, sentence, tmp_path):

@@ -17,16 +17,18 @@ def accumulated(cfg: DictConfig) -> int:
 
 def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
     """The Trainer's intervals, in meta-batches, or in several with steps_at_once. Raises InputError for what does not go with it."""
-    if cfg.steps_at_once == 1:
+    check_count("reuse", cfg.reuse)
+    if cfg.steps_at_once == cfg.reuse == 1:
         return {"val_check_interval": cfg.val_every * accumulated(cfg)}
-    several = f"steps_at_once={cfg.steps_at_once}"
+    several = f"steps_at_once={cfg.steps_at_once}" if cfg.steps_at_once > 1 else f"reuse={cfg.reuse}"
+    plain = "steps_at_once=1" if cfg.steps_at_once > 1 else "reuse=1"
     if cfg.outer_steps % cfg.steps_at_once or cfg.val_every % cfg.steps_at_once:
         raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")
     if cfg.trainer.get("strategy") or cfg.trainer.devices != 1 or cfg.trainer.get("num_nodes", 1) != 1:
-        raise InputError(f"{several} runs on one device; use steps_at_once=1 on several")
+        raise InputError(f"{several} runs on one device; use {plain} on several")
     precise = str(cfg.trainer.precision) in ("32", "64", "32-true", "64-true", "16-true", "bf16-true")
     if cfg.trainer.gradient_clip_val is not None or not precise or accumulated(cfg) != 1:
-        raise InputError(f"{several} does without gradient clipping, accumulation and mixed precision; use steps_at_once=1 for them")
+        raise InputError(f"{several} does without gradient clipping, accumulation and mixed precision; use {plain} for them")
     log_every = cfg.trainer.log_every_n_steps
     log_every = {"log_every_n_steps": max(1, log_every // cfg.steps_at_once)} if log_every else {}
     return {"val_check_interval": cfg.val_every // cfg.steps_at_once, **log_every}
