@@ -161,7 +161,7 @@ def shallow_vit() -> nn.Module:
 ALGORITHMS: dict[str, Callable[[nn.Module, Any], Any]] = {
     "MAML": lambda model, engine: MAML(model, CLASSIFICATION, engine, 0.1, 2, False),
     "first order": lambda model, engine: MAML(model, CLASSIFICATION, engine, 0.1, 2, True),
-    "Meta-SGD": lambda model, engine: MetaSGD(model, CLASSIFICATION, engine, 0.1, 2, False),
+    "Meta-SGD": lambda model, engine: MetaSGD(model, CLASSIFICATION, engine, 0.1, 2),
     "Reptile": lambda model, engine: Reptile(model, CLASSIFICATION, engine, 0.1, 2, "sgd", None, None),
     "ProtoNet": lambda model, engine: ProtoNet(model, CLASSIFICATION, engine, WAYS, WAYS),
     "joint": lambda model, engine: Joint(model, CLASSIFICATION, engine, CLASSES, 0.1),

@@ -27,7 +27,7 @@ from tests.conftest import TINY, compose_run
         ("trainer.presicion=64", "trainer.presicion is no setting here, did you mean trainer.precision?"),
         ("hydra.sweep.dirr=x", "hydra.sweep.dirr is no setting here, did you mean hydra.sweep.dir?"),
         ("~callbacks.chekpoint", "callbacks.chekpoint is no setting here, did you mean callbacks.checkpoint?"),
-        ("algo=mmal", "algo=mmal is no choice, did you mean maml?; there are anil, boil,"),
+        ("algo=mmal", "algo=mmal is no choice, did you mean maml?; there are alfa, anil, baseline,"),
         ("task=omniglott", "task=omniglott is no choice, did you mean omniglot?"),
         ("model=conv", "model=conv is no choice, did you mean conv4?"),
         ("trainer=gup", "trainer=gup is no choice, did you mean gpu?"),

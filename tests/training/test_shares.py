@@ -241,7 +241,7 @@ def test_with_checkpointing_an_inner_step_keeps_its_fast_weights_alone(learner):
     fast_weights = 3 * 4 * sum(p.numel() for p in model.parameters())
     grown = {}
     for checkpointed in (False, True):
-        sizes = [saved_bytes(learner(model, CLASSIFICATION, engines.loop, 0.1, k, False, checkpointed), episodes) for k in (1, 5)]
+        sizes = [saved_bytes(learner(model, CLASSIFICATION, engines.loop, 0.1, k, checkpoint_inner=checkpointed), episodes) for k in (1, 5)]
         grown[checkpointed] = (sizes[1] - sizes[0]) / 4
     assert grown[False] > 20 * fast_weights and grown[True] < 3 * fast_weights
 

@@ -79,8 +79,9 @@ def sentence(texts: list[str], error: Exception) -> str:
             return f"{path} needs a package that is not installed; pip install 'innerloop[{EXTRAS[name]}]'"
         listed = message.partition("Available options in")[2].partition("Config search path")[0].splitlines()[1:]
         names = [option.strip() for option in listed if option.strip()]
-        names += [f"{file.parent.name}/{file.stem}" for conf in confs() for file in sorted((conf / group).glob("*/*.yaml"))]
-        return f"{path} is no choice{suggestion(name, names)}; there are {', '.join(names)}"
+        nested = [f"{file.parent.name}/{file.stem}" for conf in confs() for file in sorted((conf / group).glob("*/*.yaml"))]
+        told = [*names, *dict.fromkeys(f"{choice.partition('/')[0]}/..." for choice in nested)]
+        return f"{path} is no choice{suggestion(name, [*names, *nested])}; there are {', '.join(told)}"
     if key := re.search(r"Could not (?:override|append to config\. An item is already at|delete from config\. [^']*)\s*'([^']+)'", message):
         if "already at" in message:
             return f"{key[1]} is there already; write {key[1]}=VALUE without the +"
