@@ -25,7 +25,7 @@ from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.protomaml import ProtoMAML
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.ridge import Ridge
-from innerloop.algorithms.transductive import METHODS, TransductiveHead
+from innerloop.algorithms.transductive import METHODS, Transductive
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
 from innerloop.episode import Episode, Examples
@@ -568,7 +568,7 @@ def reads_examples(objective=CLASSIFICATION, outputs=WAYS):
 
 def transductive_head(method, ways=WAYS):
     torch.manual_seed(0)
-    return TransductiveHead(MLP((4,), ways, [8], "tanh"), CLASSIFICATION, engines.vmap, ways, ways, 7, method)
+    return Transductive(MLP((4,), ways, [8], "tanh"), CLASSIFICATION, engines.vmap, ways, ways, 7, method)
 
 
 @pytest.mark.parametrize("make", [reads_examples, *(lambda method=method: transductive_head(method) for method in METHODS)])

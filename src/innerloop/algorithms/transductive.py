@@ -15,7 +15,7 @@ from innerloop.objective import Objective
 Known = tuple[Tensor, Tensor]  # embedded support examples (tasks, n, d) of length 1, and of which class each is (tasks, n, ways), 0 or 1
 
 
-class TransductiveHead(Centroid):
+class Transductive(Centroid):
     """Centroid's features, centred by the training examples' mean and scaled to length 1 (SimpleShot, Wang et al. 2019, arXiv 1911.04623),
     then one of these, which all but the first look at all queries of an episode:
 
