@@ -92,8 +92,7 @@ def test_a_family_of_ones_own_without_any_python(tmp_path):
         lines = (tmp_path / str(number) / "evidence.csv").read_text().splitlines()
         assert lines[0].endswith(",ms")
         evidence.append([line.rpartition(",")[0] for line in lines])
-    assert evidence[0] == evidence[1]
-    assert len(evidence[2]) == len(evidence[0])
+    assert evidence[0] == evidence[1] == evidence[2]
 
 
 def test_an_argument_and_a_reward_of_ones_own(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from innerloop.algorithms.inner_optimizer import LEARNED, State, inner_optimizer
 from innerloop.config import InputError, check_choice, check_count, check_flag, check_positive
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
+from innerloop.models.any_module import without_head
 from innerloop.objective import CLASSIFICATION, Objective
 
 Adapted = TypeVar("Adapted")
@@ -136,13 +137,6 @@ def drop_head(model: nn.Module, algo: str) -> None:
     if not hasattr(model, "head"):
         raise InputError(f"algo={algo} replaces the last layer, `head`, and {type(model).__name__} has none; name it so")
     model.head = nn.Identity()
-
-
-def without_head(model: nn.Module) -> nn.Module:
-    """The same model, with the same weights, up to its head: x (n, ...) -> features."""
-    twin = copy.copy(model)
-    twin._modules = {**model._modules, "head": nn.Identity()}
-    return twin
 
 
 class HeadAlone(nn.Module):

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import class_head, without_head
+from innerloop.algorithms.base import class_head
 from innerloop.algorithms.inner_optimizer import FIXED
 from innerloop.algorithms.maml import MAML
 from innerloop.engine.forward import Engine
 from innerloop.episode import Episode
+from innerloop.models.any_module import without_head
 from innerloop.objective import Objective
 
 

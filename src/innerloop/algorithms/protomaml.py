@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from innerloop.algorithms.base import without_head
 from innerloop.algorithms.maml import MAML
 from innerloop.config import InputError
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Examples
+from innerloop.models.any_module import without_head
 from innerloop.objective import CLASSIFICATION, Objective
 
 

@@ -39,17 +39,23 @@ def make_ready(model: nn.Module, x: torch.Tensor, batch_norm: str) -> None:
     )
 
 
+def without_head(model: nn.Module) -> nn.Module:
+    """The same model, with the same weights, up to its head: x (n, ...) -> features."""
+    twin = copy.copy(model)
+    twin._modules = {**model._modules, "head": nn.Identity()}
+    return twin
+
+
 @torch.no_grad()
 def ends_in_head(model: nn.Module, x: torch.Tensor) -> bool:
     """Whether it is its `head` after everything else, by a batch of zeros like x and one of other numbers."""
     if not isinstance(getattr(model, "head", None), nn.Linear):
         return False
-    twin, training = copy.copy(model), model.training
-    twin._modules = {**model._modules, "head": nn.Identity()}
+    training = model.training
     batches = [x] if not x.is_floating_point() else [x, torch.linspace(0, 1, x.numel(), dtype=x.dtype).view_as(x)]
     model.eval()
     try:
-        return all(torch.equal(model(batch), model.head(twin(batch))) for batch in batches)  # type: ignore[operator]
+        return all(torch.equal(model(batch), model.head(without_head(model)(batch))) for batch in batches)  # type: ignore[operator]
     except Exception:  # what returns something else than a tensor, or cannot take such a batch
         return False
     finally:

@@ -26,12 +26,10 @@ def check_model(algorithm: Algorithm[Any], episode: Episode, outputs: int) -> No
     Raises InputError where it fails, predicts something of another shape than the task asks for, or, a language model, sees what it is to
     predict. The weights, the model's state and the random numbers of training stay as they were.
     """
-    few = Episode(*(Examples(part.x[:, :FEW], part.y[:, :FEW]) for part in episode))
-    if algorithm.objective.look:
-        few = episode  # rollouts, which are made of no examples
+    few = episode if algorithm.objective.look else Episode(*(Examples(part.x[:, :FEW], part.y[:, :FEW]) for part in episode))
     with unchanged(algorithm):
         try:
-            predictions = try_out(algorithm, few, outputs)
+            predictions, wanted = try_out(algorithm, few, outputs)
         except InputError:
             raise
         except Exception as error:  # of whatever library
@@ -39,48 +37,44 @@ def check_model(algorithm: Algorithm[Any], episode: Episode, outputs: int) -> No
                 raise refusal(algorithm, error) from error
             algorithm.engine = loop
             try:
-                predictions = try_out(algorithm, few, outputs)
+                predictions, wanted = try_out(algorithm, few, outputs)
             except InputError:
                 raise
             except Exception as second:
                 raise refusal(algorithm, second) from second
             log.info(f"engine=loop, since {type(algorithm.model).__name__} does not run under vmap ({first_line(error)})")
-        check_shape(algorithm, predictions, few, outputs)
+        check_shape(algorithm, predictions, wanted)
         if algorithm.objective is LANGUAGE:
             check_causal(algorithm, few, outputs)
 
 
-def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> Tensor:
-    """Predictions (1, FEW, ...) as they are in evaluation, after the outer gradient was taken as in training."""
-    if algorithm.objective.look:
-        few = algorithm.eval().recorded(few)
+def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> tuple[Tensor, torch.Size]:
+    """Predictions (1, FEW, ...) as they are in evaluation, after the outer gradient was taken as in training; and the shape asked for."""
+    few = algorithm.eval().recorded(few)
     wanted = shape_of(algorithm, few, outputs)
     with torch.no_grad():
         predictions = algorithm.eval().engine(algorithm.model, {}, few.query.x)
         if isinstance(algorithm, GradientBased) and predictions.shape != wanted:
-            return predictions
+            return predictions, wanted
     if algorithm.learns and algorithm.trained():
         losses, _ = algorithm.train()(few)
         torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)
     with torch.no_grad():
-        return algorithm.eval().predict(algorithm.adapt(few.support), few.query.x)
+        return algorithm.eval().predict(algorithm.adapt(few.support), few.query.x), wanted
 
 
 def shape_of(algorithm: Algorithm[Any], few: Episode, outputs: int) -> torch.Size:
     y = few.query.y
-    if algorithm.objective.look:
-        return torch.Size((*y.shape[:2], outputs))
-    return y.shape if algorithm.objective is REGRESSION else torch.Size((*y.shape, outputs))
+    of_each = y.shape[:2] if algorithm.objective.look else y.shape  # of a step in a rollout y has several numbers
+    return y.shape if algorithm.objective is REGRESSION else torch.Size((*of_each, outputs))
 
 
-def check_shape(algorithm: Algorithm[Any], predictions: Tensor, few: Episode, outputs: int) -> None:
+def check_shape(algorithm: Algorithm[Any], predictions: Tensor, wanted: torch.Size) -> None:
     """Raises InputError for another one, which might be broadcast to a loss without a word."""
-    wanted, name = shape_of(algorithm, few, outputs), type(algorithm.model).__name__
-    if algorithm.objective.look:  # as many as there were steps in the rollouts
-        wanted = torch.Size((*predictions.shape[:-1], outputs))
+    name = type(algorithm.model).__name__
     if predictions.shape != wanted:
         advice = "set model.head" if name == "HuggingFace" else "change its last layer"
-        shapes = f"{tuple(predictions.shape[1:])} numbers for {FEW} examples, and this task asks for {tuple(wanted[1:])}"
+        shapes = f"{tuple(predictions.shape[1:])} numbers for {wanted[1]} examples, and this task asks for {tuple(wanted[1:])}"
         raise InputError(f"{name} gives {shapes}; {advice}")
 
 

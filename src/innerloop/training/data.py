@@ -117,9 +117,9 @@ class EpisodicDataModule(LightningDataModule):
         self.train_episodes = EpisodeDataset(train, outer_steps * meta_batch_size, (TRAIN, seed))
         self.val_episodes = EpisodeDataset(tasks.distribution("val"), val_episodes, (VAL, 0))
         test = tasks.distribution("test")
-        self.test_episodes: Episodes = EpisodeDataset(test, test_episodes, (TEST, 0))
-        if isinstance(test, ListedTasks):
-            self.test_episodes = test.first(test_episodes)
+        self.test_episodes: Episodes = (
+            test.first(test_episodes) if isinstance(test, ListedTasks) else EpisodeDataset(test, test_episodes, (TEST, 0))
+        )
 
     def train_dataloader(self) -> DataLoader[Episode]:
         world = self.trainer.world_size if self.trainer else 1

@@ -57,7 +57,7 @@ def adaptation_curve(
             measured[-1] |= algorithm.more(adapted, query)
             if objective.look is None:
                 measured[-1]["support_loss"] = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
-            measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions))
+            measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions), device=predictions.device)
             if objective is CLASSIFICATION:
                 sure, answer = predictions.float().softmax(-1).max(-1)
                 answers[1:] = [torch.stack([answer.float(), sure], -1)]
