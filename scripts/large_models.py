@@ -36,7 +36,7 @@ ROWS = {
     "MAML, all weights, all three": ["algo=maml", "trainer.precision=bf16-mixed", "algo.checkpoint_inner=true", "engine.chunk_size=1"],
 }
 COMMON = ["task=grammars", "task.shots=2", "task.queries=2", "meta_batch_size=4", "optimizer=adam", "scheduler=constant", "threads=1"]
-COMMON += ["algo.adaptation_steps=3"]
+COMMON += ["algo.adaptation_steps=3", "estimate=true"]  # which tries no episode on the CPU first
 
 
 def measure(overrides: list[str], device: str, rounds: int) -> dict[str, float]:
@@ -46,16 +46,15 @@ def measure(overrides: list[str], device: str, rounds: int) -> dict[str, float]:
 
     from innerloop.config import register
     from innerloop.episode import Episode, Examples
-    from innerloop.runs.build import build_run
+    from innerloop.runs.build import Run, build_run
     from innerloop.runs.estimate import estimate
 
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         small, cfg = (compose("train", [*overrides, *more]) for more in (["model.width=16", "model.layers=1", "model.heads=2"], []))
 
-    def outer_steps(config: Any) -> Any:
-        run = build_run(config)
-        learner = run.learner.to(device).train()
+    def outer_steps(run: Run) -> Any:
+        learner, config = run.learner.to(device).train(), run.cfg
         optimizer = learner.optimizer(params=learner.algorithm.trained())
         episodes = run.data.train_episodes.meta_batch(range(config.meta_batch_size))
         episodes = Episode(*(Examples(*(tensor.to(device) for tensor in part)) for part in episodes))
@@ -67,12 +66,14 @@ def measure(overrides: list[str], device: str, rounds: int) -> dict[str, float]:
             optimizer.zero_grad()
             if device == "cuda":
                 torch.cuda.synchronize()
-            yield run
+            yield
 
-    next(outer_steps(small))  # loads what torch loads at first use
+    expected = estimate(build_run(cfg)).peak / 2**20
+    next(outer_steps(build_run(small)))  # loads what torch loads at first use
     before = resident("VmRSS")
-    steps = outer_steps(cfg)
-    run = next(steps)
+    run = build_run(cfg)
+    steps = outer_steps(run)
+    next(steps)
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -86,7 +87,7 @@ def measure(overrides: list[str], device: str, rounds: int) -> dict[str, float]:
     tokens = cfg.meta_batch_size * (cfg.task.shots + cfg.task.queries) * cfg.task.length
     counts = run.learner.algorithm.counts()
     found = {"meta_learned": counts["meta-learned"], "adapted": counts["adapted"], "peak_mb": peak, "seconds": sorted(seconds)}
-    return found | {"tokens_per_second": tokens / sorted(seconds)[len(seconds) // 2], "estimate_mb": estimate(build_run(cfg)).peak / 2**20}
+    return found | {"tokens_per_second": tokens / sorted(seconds)[len(seconds) // 2], "estimate_mb": expected}
 
 
 def row(name: str, size: str, shape: tuple[int, int], device: str, rounds: int) -> dict[str, Any]:
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("large_models.json"))
     parser.add_argument("--quick", action="store_true", help="the smallest size and four rows, one round")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: also models of 19 M and 113 M weights")
+    parser.add_argument("--sizes", type=lambda text: text.split(","), help=f"of {', '.join(SIZES | BIG)}; separated by ,")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--row", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -112,6 +114,10 @@ def main() -> None:
         print(json.dumps(measure(options.row, options.device, options.rounds)))
         return
     sizes = dict(list(SIZES.items())[:1]) if options.quick else SIZES | (BIG if options.device == "cuda" else {})
+    if options.sizes:
+        if unknown := set(options.sizes) - set(SIZES | BIG):
+            sys.exit(f"Error: --sizes has no {', '.join(sorted(unknown))}; choose from {', '.join(SIZES | BIG)}")
+        sizes = {size: (SIZES | BIG)[size] for size in options.sizes}
     names, rows = list(ROWS)[:: 3 if options.quick else 1], []
     print("| weights | setting | meta-learned | of each task | peak, MB | estimate=true, MB | tokens/s |\n|---|---|---|---|---|---|---|")
     for size, shape in sizes.items():
