@@ -46,6 +46,15 @@ def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
     return numbers[0], numbers[1]
 
 
+def check_span(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, int]:
+    """Returns (low, high), twice a single number. Refuses what is neither a whole number >= least nor two of them with low <= high."""
+    numbers: Any = list(value) if isinstance(value, Sequence) else [value, value]
+    whole = len(numbers) == 2 and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+    if not whole or not least <= numbers[0] <= numbers[1]:
+        raise InputError(f"{name} must be a whole number >= {least}, or [low, high] of two, got {value!r}")
+    return numbers[0], numbers[1]
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuses what is not one of `choices`."""
     if value not in choices:

@@ -111,14 +111,14 @@ def protomaml(algorithm, support, query):
 def tied(algorithm, support, query):
     weights = slow_of(algorithm)
     for name in ("head.weight", "head.bias"):
-        weights[name] = weights[name].mean(0, keepdim=True).expand_as(weights[name])
+        weights[name] = weights[name].expand(WAYS, *weights[name].shape[1:])
     fast = inner(algorithm, weights, list(algorithm.slow_weights()), support, gradient_step(algorithm), algorithm.adaptation_steps)
     return plain_loss(algorithm, fast, query)
 
 
 def zero(algorithm, support, query):
     weights = slow_of(algorithm)
-    weights |= {name: torch.zeros_like(weights[name], requires_grad=True) for name in ("head.weight", "head.bias")}
+    weights |= {name: torch.zeros(WAYS, *weights[name].shape[1:], requires_grad=True) for name in ("head.weight", "head.bias")}
     fast = inner(algorithm, weights, list(weights), support, gradient_step(algorithm), algorithm.adaptation_steps)
     return plain_loss(algorithm, fast, query)
 
@@ -248,6 +248,7 @@ def build(case, kind, engine):
     cls, arguments, _ = ZOO[case]
     model, shape = make_model(kind)
     algorithm = cls(model, CLASSIFICATION, getattr(engines, engine), **arguments)
+    algorithm.ways = algorithm.train_ways = WAYS
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in algorithm.named_parameters():
@@ -419,7 +420,7 @@ def test_a_head_that_cannot_be_tied_is_refused(cls):
         cls(make_model("mlp")[0], CLASSIFICATION, engines.vmap, **arguments, head="both")
     with pytest.raises(InputError, match="algo.head=tied is for classes"):
         cls(MLP((1,), 1, [4], "relu"), REGRESSION, engines.vmap, **arguments, head="tied")
-    with pytest.raises(InputError, match="algo.head=zero is for classes"):
+    with pytest.raises(InputError, match="algo.head=zero is for a layer `head` that each task adapts"):
         cls(make_model("mlp")[0], CLASSIFICATION, engines.vmap, **arguments, adapted="body.*", head="zero")
 
 
@@ -649,10 +650,12 @@ def test_the_centre_is_the_mean_of_the_training_features():
 def test_cosine_classifier_has_no_length():
     algorithm = BaselinePP(MLP((4,), WAYS, [8], "tanh"), CLASSIFICATION, engines.vmap, 7, 0.1, 10.0, adapted="head.*")
     episodes = classification_episodes(3, (4,))
-    expected = nn.functional.cosine_similarity(algorithm.model.body(episodes.query.x[0])[:, None], algorithm.model.head.weight, dim=-1)
+    expected = nn.functional.cosine_similarity(
+        algorithm.model.body(episodes.query.x[0])[:, None], algorithm.model.head.weight, dim=-1
+    ).expand(-1, WAYS)
     predictions = algorithm.predict(algorithm.initial_weights(episodes.support), episodes.query.x)
     torch.testing.assert_close(predictions[0], 10 * expected)
-    *_, fitted = algorithm.trajectory(episodes.support, 50)
+    *_, fitted = algorithm.trajectory(episodes.support, 300)
     after = algorithm.predict(fitted, episodes.support.x)
     assert (
         CLASSIFICATION.loss(after, episodes.support.y).mean()

@@ -78,7 +78,7 @@ def test_turned_class_is_the_upright_one_turned(synthetic: Characters) -> None:
     assert test.members[1].tolist() == list(range(first, first + 20))
     for turns in range(4):
         test.ways, test.shots, test.queries = 1, 1, 0
-        seen = test.episode(np.random.default_rng(0), np.array([turns]), [np.array([first])]).support.x[0, 0].numpy()
+        seen = test.episode(np.random.default_rng(0), np.array([turns]), [np.array([first])], shots=1).support.x[0, 0].numpy()
         assert np.array_equal(seen, np.rot90(synthetic.images[first, 0], turns) / np.float32(255))
 
 

@@ -36,11 +36,11 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
 
     learns: there is an outer loop; False, it is evaluated as it is.
     baseline: it is what meta-learning has to beat; comparisons warn where it is not beaten.
-    any_ways: it can be trained at another number of ways than it is evaluated at.
+    any_ways: it tells any number of classes apart, whatever the model's width: those that its attributes `ways` and, in training,
+    `train_ways` say. None: as many as the model has outputs. varied: it is to take them from the meta-batch at hand (`told`).
     by_class: its training episodes are labelled by class, 0 to train_classes - 1, not by way.
     answers_jointly: its answer to a query depends on the other queries, so that its score is transductive.
     acts: it adapts a policy by gradient steps on the rollouts that its weights made.
-    any_classes: it answers for as many classes as its attribute `ways` says, whatever the model's width.
     """
 
     learns = True
@@ -49,12 +49,27 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     by_class = False
     answers_jointly = False
     acts = False
-    any_classes = False
-    ways: int
+    ways: int | None = None
+    train_ways: int | None = None
+    varied = False
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine) -> None:
         super().__init__()
         self.model, self.objective, self.engine = model, objective, engine
+
+    @property
+    def ways_at_hand(self) -> int | None:
+        """Classes in the episodes that it is given now."""
+        return self.train_ways if self.training else self.ways
+
+    def told(self, episodes: Episode) -> None:
+        """Takes the number of classes in a meta-batch for its own, where it is not always the same."""
+        if self.varied and not episodes.support.y.is_floating_point():
+            self.ways = self.train_ways = int(episodes.support.y.max()) + 1
+
+    def members(self, y: Tensor, like: Tensor) -> Tensor:
+        """Which class each label (tasks, n) is: (tasks, n, ways) of 0 and 1, in the type of `like`."""
+        return (y.unsqueeze(-1) == torch.arange(self.ways_at_hand or 0, device=y.device)).to(like.dtype)
 
     def trained(self) -> list[nn.Parameter]:
         """The parameters that the outer loop trains; those without requires_grad stay as they are."""
@@ -132,6 +147,20 @@ def class_head(model: nn.Module, classes: int) -> nn.Linear:
     return nn.Linear(model.head.in_features, classes)  # type: ignore[union-attr, arg-type]
 
 
+def one_row(model: nn.Module, objective: Objective, head: str) -> int:
+    """Gives the model's `head` one row for all classes: the mean of those it had (tied), or zero. Returns how many it had.
+
+    Raises InputError where it has none.
+    """
+    layer = getattr(model, "head", None)
+    if objective is not CLASSIFICATION or not isinstance(layer, nn.Linear):
+        raise InputError(f"algo.head={head} is for classes told apart by a linear layer called `head`; use algo.head=own")
+    outputs, layer.out_features = layer.out_features, 1
+    for rows in layer.parameters():
+        rows.data = rows.detach().mean(0, keepdim=True) if head == "tied" else torch.zeros_like(rows[:1])
+    return outputs
+
+
 def drop_head(model: nn.Module, algo: str) -> None:
     """Leaves the features before the last layer. Raises InputError where there is none called so."""
     if not hasattr(model, "head"):
@@ -176,15 +205,16 @@ class GradientBased(Algorithm[Weights]):
     adapted: pattern, or patterns, of the model's weights that the inner loop changes: "*", "head.*", "*.lora_*". meta_learned: of those
     that the outer loop trains. The two may overlap or not; what is in neither is frozen, and costs no gradient and no optimizer state.
     What the model itself froze (requires_grad=False) is in neither. head: where the last layer begins in each task: as it was learned
-    (own), with one learned row for all classes (tied, Ye and Chao 2022, arXiv 2106.16245: how classes are numbered then changes nothing),
-    or at zero (zero, Kao et al. 2022, arXiv 2106.15367). first_order: inner gradients count as constants. checkpoint_inner: keep only the
-    fast weights of each inner step in memory, and take the steps again for the outer gradient. inner_optimizer: what makes the direction
-    of a step from its gradient (inner_optimizer.py). A subclass defines `step`; and initial_weights or support_loss where they depend on
-    the support set.
+    (own), with one learned row for all classes (tied, Ye and Chao 2022, arXiv 2106.16245: how classes are numbered changes nothing),
+    or at zero (zero, Kao et al. 2022, arXiv 2106.15367); the last two take any number of classes. first_order: inner gradients count as
+    constants. checkpoint_inner: keep only the fast weights of each inner step in memory, and take the steps again for the outer gradient.
+    inner_optimizer: what makes the direction of a step from its gradient (inner_optimizer.py). A subclass defines `step`; and
+    initial_weights or support_loss where they depend on the support set.
     """
 
     inner_optimizers = LEARNED  # that it can be asked for
     acts = True
+    of_each_row = False  # it has numbers for each row of the head, whose number then is that of the model's outputs
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float | list[float], adaptation_steps: int,
@@ -204,6 +234,9 @@ class GradientBased(Algorithm[Weights]):
         self.inner_lr, self.adaptation_steps = self.inner_lrs[0], adaptation_steps
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
         self.inner_optimizer = inner_optimizer_of(inner_optimizer)
+        self.head, self.any_ways = head, self.any_ways or (head != "own" and not self.of_each_row)
+        if head != "own":
+            self._outputs = one_row(model, objective, head)
         frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
         self._adapted = set(matching("algo.adapted", adapted, model)) - frozen
         if not self._adapted:
@@ -213,10 +246,10 @@ class GradientBased(Algorithm[Weights]):
         # a body that no step changes runs once an episode
         self._head_only = getattr(model, "ends_in_head", False) and all(name.startswith("head.") for name in self._adapted)
         self._head_only = self._head_only and objective.look is None
-        self.head, self._head = head, sorted({"head.weight", "head.bias"} & self._adapted)
-        if head != "own" and (objective is not CLASSIFICATION or not self._head):
-            raise InputError(f"algo.head={head} is for classes told apart by an adapted linear layer called `head`; use algo.head=own")
-        for name in self._head if head == "zero" else []:
+        self._rows = [] if head == "own" else [name for name, _ in model.named_parameters() if name in ("head.weight", "head.bias")]
+        if not self._adapted.issuperset(self._rows):
+            raise InputError(f"algo.head={head} is for a layer `head` that each task adapts, and algo.adapted={adapted} leaves it out")
+        for name in self._rows if head == "zero" else []:
             model.get_parameter(name).requires_grad_(False)
 
     def slow_weights(self) -> dict[str, nn.Parameter]:
@@ -225,9 +258,8 @@ class GradientBased(Algorithm[Weights]):
     def initial_weights(self, support: Examples) -> Weights:
         """Where each task begins: here the same initialisation for all, but for the head's choice."""
         weights = {name: weight.expand(len(support.x), *weight.shape) for name, weight in self.slow_weights().items()}
-        for name in self._head if self.head != "own" else []:
-            row = weights[name].mean(1, keepdim=True) if self.head == "tied" else torch.zeros_like(weights[name])
-            weights[name] = row.expand_as(weights[name])
+        for name in self._rows:  # of one row; one for each class
+            weights[name] = weights[name].expand(-1, self.ways_at_hand or self._outputs, *weights[name].shape[2:])
         return weights
 
     def at_hand(self, support: Examples) -> Examples:

@@ -15,7 +15,7 @@ class BaselinePP(Joint):
     """Baseline++ (Chen et al. 2019, arXiv 1904.04232): a classifier of all `train_classes` by the cosine between features and a vector for
     each class; then, in each episode, new vectors fitted on frozen features by the inner loop. scale: of the cosines.
 
-    The vectors have no length: nothing but the angle can grow. An episode's begin at the same random ones in every run.
+    The vectors have no length: nothing but the angle can grow. Those of an episode all begin at the same random one, in every run.
     """
 
     def __init__(

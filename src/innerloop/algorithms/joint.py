@@ -24,17 +24,15 @@ class Joint(MAML):
 
     baseline = True
     by_class = True
-    any_ways = True
     inner_optimizers = FIXED
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, train_classes: int | None, inner_lr: float, **options: Any
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True, **options)
-        self.classifier = class_head(model, train_classes) if train_classes else None
-        if train_classes:
-            for weight in model.head.parameters():  # type: ignore[union-attr]
-                nn.init.zeros_(weight).requires_grad_(False)
+        classifier = class_head(model, train_classes) if train_classes else None
+        head = "zero" if train_classes else "own"
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps=0, first_order=True, head=head, **options)
+        self.classifier = classifier
 
     def only_trains(self, name: str) -> bool:
         return self.classifier is not None and name.startswith(("classifier.", "model.head."))

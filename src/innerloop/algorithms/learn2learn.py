@@ -117,6 +117,8 @@ def check_all_weights(algorithm: Any) -> None:
     adapted = {name for name in names if name.startswith("head.")} if isinstance(algorithm, ANIL) else names
     if adapted != set(algorithm.slow_weights()) or len(names) < len(list(algorithm.model.parameters())):
         raise InputError("engine=learn2learn has no part for algo.adapted and algo.meta_learned; use engine=vmap or engine=loop")
+    if getattr(algorithm, "head", "own") != "own":
+        raise InputError("engine=learn2learn has no part for algo.head; use engine=vmap or engine=loop")
     if not isinstance(algorithm, Reptile) and type(algorithm.inner_optimizer) is not InnerOptimizer:
         raise InputError("engine=learn2learn has no part for algo.inner_optimizer; use engine=vmap or engine=loop")
 

@@ -19,6 +19,7 @@ class LearnedLoss(MAML):
     by all tasks and trained by the outer loop. Its last layer starts at zero, so that the first steps are MAML's.
     """
 
+    of_each_row = True
     acts = False
 
     def __init__(

@@ -24,7 +24,7 @@ class LearnedRates(MAML):
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         check_choice("algo.per", per, ("weight", "layer", "one"))
         check_flag("algo.per_step", per_step)
-        self.per = per
+        self.per, self.any_ways = per, self.any_ways and per != "weight"
         self.steps_learned = max(adaptation_steps, 1) if per_step else 1
         weights = list(self.slow_weights().values())
         shapes = [weight.shape if per == "weight" else () for weight in (weights[:1] if per == "one" else weights)]

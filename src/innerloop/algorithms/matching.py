@@ -27,8 +27,8 @@ class Matching(ProtoNet):
 
     def adapt(self, support: Examples) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The embedded examples (tasks, n, features), of length 1, and which class each is of (tasks, n, ways)."""
-        ways = torch.arange(self.train_ways if self.training else self.ways, device=support.y.device)
-        return nn.functional.normalize(self.embed(support.x), dim=-1), support.y.unsqueeze(-1) == ways
+        embedded = nn.functional.normalize(self.embed(support.x), dim=-1)
+        return embedded, self.members(support.y, embedded) > 0
 
     def predict(self, adapted: tuple[Tensor, Tensor], x: Tensor) -> Tensor:  # type: ignore[override]
         return log_sums(self.log_scale.exp(), *adapted, self.embed(x))

@@ -17,6 +17,8 @@ class MetaCurvature(MAML):
     from the identity; of biases and norms a factor for each number. The outer loop trains slow weights and matrices together.
     """
 
+    of_each_row = True
+
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, **options: Any
     ) -> None:  # fmt: skip

@@ -17,6 +17,8 @@ class MetaSGD(GradientBased):
     inner_lr: where all step sizes start. The other arguments are GradientBased's.
     """
 
+    of_each_row = True
+
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, **options: Any
     ) -> None:  # fmt: skip

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from innerloop.algorithms.maml import MAML
@@ -21,7 +20,6 @@ class ProtoMAML(MAML):
     """
 
     any_ways = True
-    any_classes = True
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, inner_lr: float, adaptation_steps: int,
@@ -38,8 +36,7 @@ class ProtoMAML(MAML):
 
     def initial_weights(self, support: Examples) -> Weights:
         features = self.engine(without_head(self.model), {}, support.x)
-        ways = torch.arange(self.train_ways if self.training else self.ways, device=support.y.device)
-        members = (support.y.unsqueeze(-1) == ways).to(features.dtype)
+        members = self.members(support.y, features)
         prototypes = (members / members.sum(1, keepdim=True)).mT @ features
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
         return super().initial_weights(support) | head

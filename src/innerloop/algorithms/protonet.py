@@ -2,7 +2,6 @@
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm, drop_head
@@ -20,7 +19,6 @@ class ProtoNet(Algorithm[Tensor]):
     """
 
     any_ways = True
-    any_classes = True
     scale = 1.0  # of the logits
 
     def __init__(self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int) -> None:
@@ -37,8 +35,7 @@ class ProtoNet(Algorithm[Tensor]):
     def adapt(self, support: Examples) -> Tensor:
         """Prototypes (tasks, ways, features)."""
         embedded = self.embed(support.x)
-        ways = torch.arange(self.train_ways if self.training else self.ways, device=support.y.device)
-        members = (support.y.unsqueeze(-1) == ways).to(embedded.dtype)  # (tasks, n, ways)
+        members = self.members(support.y, embedded)
         return (members / members.sum(1, keepdim=True)).transpose(1, 2) @ embedded
 
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:

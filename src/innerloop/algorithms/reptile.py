@@ -29,6 +29,7 @@ class Reptile(MAML):
     eval_inner_batch_size: the same outside training, where support sets are often smaller.
     """
 
+    of_each_row = True
     inner_optimizers = FIXED
 
     def __init__(

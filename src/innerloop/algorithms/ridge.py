@@ -23,7 +23,6 @@ class Ridge(Algorithm[Tensor]):
     """
 
     any_ways = True
-    any_classes = True
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, ways: int | None, train_ways: int | None,
@@ -35,7 +34,7 @@ class Ridge(Algorithm[Tensor]):
         check_flag("algo.intercept", intercept)
         check_flag("algo.learned", learned)
         drop_head(model, "ridge")
-        self.ways, self.train_ways, self.intercept = ways or 0, train_ways, intercept
+        self.ways, self.train_ways, self.intercept = ways, train_ways, intercept
         self.log_strength = nn.Parameter(torch.tensor(log(strength)), requires_grad=learned)
         if objective is CLASSIFICATION:  # a regression has no use for it
             self.log_scale = nn.Parameter(torch.tensor(log(scale)), requires_grad=learned)
@@ -48,8 +47,7 @@ class Ridge(Algorithm[Tensor]):
     def targets(self, y: Tensor, like: Tensor) -> Tensor:
         if self.objective is not CLASSIFICATION:
             return y
-        ways = torch.arange((self.train_ways if self.training else self.ways) or 0, device=y.device)
-        return (y.unsqueeze(-1) == ways).to(like.dtype)
+        return self.members(y, like)
 
     def adapt(self, support: Examples) -> Tensor:
         """The last layer of each task (tasks, d, outputs)."""

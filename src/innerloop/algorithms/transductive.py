@@ -44,7 +44,7 @@ class Transductive(Centroid):
         return nn.functional.normalize(found - self.centre, dim=-1)
 
     def adapt(self, support: Examples) -> Known:  # type: ignore[override]
-        return self.embed(support.x), (support.y.unsqueeze(-1) == torch.arange(self.ways, device=support.y.device)).to(self.centre.dtype)
+        return self.embed(support.x), self.members(support.y, self.centre)
 
     def predict(self, adapted: Known, x: Tensor) -> Tensor:  # type: ignore[override]
         return METHODS[self.method](*adapted, self.embed(x))

@@ -4,7 +4,7 @@ import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from innerloop.reports import figures
 from innerloop.reports.compare import Scored
 from innerloop.reports.jobs import Job, cell, differing, heading, order
-from innerloop.reports.table import IN_PERCENT, number, unit
+from innerloop.reports.table import IN_PERCENT, measured, number, unit
 from innerloop.reports.verdicts import Comparison
 from innerloop.runs.answers import Answers
 from innerloop.training.evaluation import half_ci95
@@ -207,6 +207,16 @@ def heat_map(name: str, x_key: str, y_key: str, jobs: list[Job]) -> Chart:
     )
 
 
+def shape_charts(results: Mapping[str, Any]) -> list[Chart]:
+    """Where episodes differ in their number of classes, or of examples of each: the metric in bins of these."""
+    metric, found = results["metric"], []
+    for name, bins in (results.get("by_shape") or {}).items():
+        what = {"ways": "classes", "shots": "support examples"}[name]
+        rows = [["{from:g} to {to:g}".format(**row), *measured(row, metric), str(row["episodes"])] for row in bins]
+        found.append(Chart(f"By number of {what}", "", [what, unit(metric), "95 % CI", "episodes"], rows, "Of the test episodes."))
+    return found
+
+
 def class_chart(answers: Answers) -> Chart | None:
     """Accuracy on the queries of each class, or of each group of classes (alphabet, script) where the classes are many; lowest first."""
     if not answers.names:
@@ -216,7 +226,8 @@ def class_chart(answers: Answers) -> Chart | None:
     names = np.array(groups if grouped else answers.names)
     right: Counter[str] = Counter()
     asked: Counter[str] = Counter()
-    for name, hit in zip(names[answers.classes].flat, (answers.last == answers.truth).flat, strict=True):
+    there = answers.truth >= 0
+    for name, hit in zip(names[answers.classes[there]], (answers.last == answers.truth)[there], strict=True):
         right[name] += int(hit)
         asked[name] += 1
     ordered = sorted(asked, key=lambda name: right[name] / asked[name])

@@ -105,9 +105,9 @@ def paths(title: str, steps: Sequence[int], tasks: Sequence[Sequence[np.ndarray]
 
 
 def episode(title: str, support: np.ndarray, query: np.ndarray, before: np.ndarray | None, after: np.ndarray) -> str:
-    """One episode of images, a row for each class. support (ways, shots, h, w, c), query (ways, queries, h, w, c), in [0, 1];
-    before, after: predicted ways (ways, queries), before adaptation if it has steps. Under each query stands what it was taken for;
-    errors have a red frame."""
+    """One episode of images, a row for each class. support (ways, shots, h, w, c), query (ways, queries, h, w, c), in [0, 1],
+    NaN where a class has fewer; before, after: predicted ways (ways, queries), before adaptation if it has steps. Under each query stands
+    what it was taken for; errors have a red frame."""
     ways, shots, queries = *support.shape[:2], query.shape[1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.62 * (shots + queries) + 0.5, 0.9 * ways + 0.4), layout="constrained")
@@ -115,10 +115,15 @@ def episode(title: str, support: np.ndarray, query: np.ndarray, before: np.ndarr
         for way, row in enumerate(all_axes):
             row[shots].axis("off")
             for axes, image in zip(np.delete(row, shots), [*support[way], *query[way]], strict=True):
+                if np.isnan(image).all():  # this class has fewer
+                    axes.axis("off")
+                    continue
                 axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set(visible=True, color="#999999")
             for index, (axes, last) in enumerate(zip(row[shots + 1 :], after[way], strict=True)):
+                if np.isnan(query[way, index]).all():
+                    continue
                 right = last == way
                 axes.spines[:].set(color=RIGHT if right else WRONG, linewidth=2)
                 first = "" if before is None else f"{before[way, index] + 1} → "

@@ -55,17 +55,17 @@ def draw_episodes(run: Run, evidence: Evidence, answers: Answers | None) -> list
 
 def draw_images(run: Run, answers: Answers, index: int, title: str, steps: list[int]) -> Chart:
     """Images of an episode, a row for each class, and what its queries were taken for before and after adaptation."""
-    ways = run.data.tasks.ways or 0
     episode = run.data.test_episodes.meta_batch(range(index, index + 1))
     (support_x, support_y), (query_x, query_y) = ((part.x[0], part.y[0]) for part in episode)
-    rows = [
-        [(labels == way).nonzero()[:, 0][:count] for way in range(ways)] for labels, count in ((support_y, None), (query_y, QUERIES_SHOWN))
-    ]
+    rows = [rows_of(support_y, ways := int(support_y.max()) + 1), rows_of(query_y, ways)[:, :QUERIES_SHOWN]]
     both = torch.cat([support_x, query_x])
     if both.min() < 0 or both.max() > 1:  # no images, but spectrograms and the like
         support_x, query_x = ((x - both.min()) / (both.max() - both.min()) for x in (support_x, query_x))
-    support, query = (torch.stack([x[r] for r in of]).movedim(2, -1).numpy() for x, of in zip((support_x, query_x), rows, strict=True))
-    before, after = (np.stack([of[index][r] for r in rows[1]]) for of in (answers.first, answers.last))
+    support, query = (
+        torch.where((of < 0)[..., None, None, None], torch.nan, x[of]).movedim(2, -1).numpy()
+        for x, of in zip((support_x, query_x), rows, strict=True)
+    )
+    before, after = (of[index][rows[1]] for of in (answers.first, answers.last))
     moved = steps[0] == 0 and len(steps) > 1
     drawn = figures.episode(f"{title} of {run.data.tasks.name}", support, query, before if moved else None, after)
     numbers = f"the class it was taken for before adaptation → after {steps[-1]} steps" if moved else "the class it was taken for"
@@ -74,10 +74,16 @@ def draw_images(run: Run, answers: Answers, index: int, title: str, steps: list[
     return Chart(title, drawn, [], [], note, wide=support.shape[1] + query.shape[1] > 10)
 
 
+def rows_of(labels: Tensor, ways: int) -> Tensor:
+    """Where each class is (ways, most examples of one); -1 where it has fewer."""
+    rows = [(labels == way).nonzero()[:, 0] for way in range(ways)]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
 def tell_answers(run: Run, answers: Answers, index: int, title: str, steps: list[int]) -> Chart:
     """Where inputs have no picture: how many queries of each class were right, and what the others were taken for."""
     truth, last = answers.truth[index], answers.last[index]
-    names = [way_name(answers, index, way) for way in range(run.data.tasks.ways or 0)]
+    names = [way_name(answers, index, way) for way in range(truth.max() + 1)]
     rows = []
     for way, name in enumerate(names):
         given = Counter(last[truth == way].tolist())
@@ -94,7 +100,8 @@ def way_name(answers: Answers, index: int, way: int) -> str:
 
 def right_of(answers: Answers, index: int) -> str:
     """60 of 75."""
-    return f"{(answers.truth[index] == answers.last[index]).sum()} of {len(answers.truth[index])}"
+    there = answers.truth[index] >= 0
+    return f"{(answers.truth[index] == answers.last[index])[there].sum()} of {there.sum()}"
 
 
 def draw_fits(run: Run, count: int = 3) -> str:

@@ -24,6 +24,7 @@ from innerloop.reports.charts import (
     class_chart,
     difference_chart,
     heat_maps,
+    shape_charts,
     spread_chart,
     training_chart,
     validation_charts,
@@ -200,6 +201,7 @@ def details(run: Scored, trust: bool, alone: bool) -> dict[str, Any]:
         "remark": None,
     }
     drawn: list[Chart | None] = [*([adaptation_chart({results["algo"]: {results["seed"]: run}})] if alone else []), training_chart(run)]
+    drawn += shape_charts(results)
     drawn += [class_chart(answers), calibration_chart(answers)] if answers else []
     try:
         built = load_run(path, trust)

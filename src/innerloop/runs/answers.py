@@ -17,8 +17,9 @@ from innerloop.training.evaluation import Curve
 
 
 class Answers(NamedTuple):
-    """All (episodes, queries). truth, first, last: the way of a query, the answer after the first and the last of the steps that were
-    scored. confidence: of the last answer, NaN where it diverged. classes: the row of a query's class in `names`; -1 where it has none."""
+    """All (episodes, queries); where episodes have fewer queries than others, truth is -1 in the rest. truth, first, last: the way of a
+    query, the answer after the first and the last of the steps that were scored. confidence: of the last answer, NaN where it diverged.
+    classes: the row of a query's class in `names`; -1 where it has none."""
 
     truth: np.ndarray
     first: np.ndarray
@@ -37,9 +38,9 @@ def answers_of(curve: Curve, episodes: Episodes, truth: torch.Tensor) -> Answers
     """Of the test episodes, truth (episodes, queries) being the ways of their queries. None for what is no classifier."""
     if curve.answers is None:
         return None
-    first, last, confidence = curve.answers.cpu().unbind(-1)
+    first, last, confidence = curve.answers.cpu()[:, : truth.shape[1]].unbind(-1)
     classes, names = classes_of(episodes, len(truth))
-    ways = [np.asarray(numbers, np.int16) for numbers in (truth, first, last)]
+    ways = [np.asarray(numbers.nan_to_num(-1), np.int16) for numbers in (truth, first, last)]
     known = np.full(truth.shape, -1) if classes is None else classes
     return Answers(ways[0], ways[1], ways[2], confidence.numpy().astype(np.float32), known, names)
 
@@ -54,7 +55,10 @@ def classes_of(episodes: Any, count: int) -> tuple[np.ndarray | None, list[str]]
     relabelled = copy.copy(episodes)
     setattr(relabelled, key, by_class)
     labels = [relabelled.meta_batch(range(i, i + 1)).query.y[0].numpy() for i in range(count)]
-    return np.stack(labels).astype(np.int32), list(by_class.names)
+    whole = np.full((count, max(map(len, labels))), -1, np.int32)
+    for row, of_episode in zip(whole, labels, strict=True):
+        row[: len(of_episode)] = of_episode
+    return whole, list(by_class.names)
 
 
 @rank_zero_only

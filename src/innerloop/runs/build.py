@@ -99,6 +99,8 @@ def build_run(cfg: DictConfig) -> Run:
     execution = build(cfg.engine)
     if not isinstance(execution, Execution):
         raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
+    if tasks.varied and execution.compile:
+        raise InputError("engine.compile=true compiles for one shape of episodes, and those of this task vary; set it to false")
     algorithm = build_algorithm(cfg, tasks, execution.forward)
     if not cfg.estimate:
         check_model(algorithm, data.val_episodes.meta_batch(range(1)), tasks.outputs)
@@ -108,6 +110,8 @@ def build_run(cfg: DictConfig) -> Run:
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
         cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
     )  # fmt: skip
+    if tasks.varied:
+        learner.most_queries = tasks.queries * (tasks.ways or 1)
     return Run(cfg, data, learner)
 
 
@@ -135,10 +139,12 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
     """Model and algorithm, fitted to the shapes of the tasks."""
     check_tokens(cfg)
     algorithm = algorithm_of(cfg.algo, cfg.model, tasks, engine)
-    if tasks.train_ways != tasks.ways and not algorithm.any_ways:
+    algorithm.varied = bool(tasks.varied)
+    ways, train_ways = (tasks.varied.get(name, getattr(tasks, name)) for name in ("ways", "train_ways"))
+    if (train_ways != ways or isinstance(ways, list)) and not algorithm.any_ways:
         raise InputError(
-            f"task.train_ways={tasks.train_ways} differs from task.ways={tasks.ways}, but {cfg.algo._target_.rsplit('.', 1)[-1]} has one "
-            "output for each way; make them equal or use algo=protonet"
+            f"task.ways={ways} and task.train_ways={train_ways} are not one number, but {cfg.algo._target_.rsplit('.', 1)[-1]} has one "
+            "output for each way; make them one, or use algo.head=tied or algo=protonet"
         )
     return algorithm
 
@@ -162,6 +168,7 @@ def algorithm_of(node: DictConfig, model_node: DictConfig, tasks: Any, engine: e
     if engine is engines.learn2learn:
         check_all_weights(algorithm)
     assert isinstance(algorithm, Algorithm)
+    algorithm.ways, algorithm.train_ways = tasks.ways, tasks.train_ways
     return algorithm
 
 

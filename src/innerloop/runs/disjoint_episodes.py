@@ -24,6 +24,8 @@ class DisjointEpisodes:
     def __init__(self, distribution: Any, most: int) -> None:
         if not isinstance(distribution, ClassEpisodes):
             raise InputError("disjoint=true draws episodes that share no image, and this task has no pool of images; leave it false")
+        if distribution.varies:
+            raise InputError("disjoint=true draws episodes of one shape; set task.ways and task.shots to a number each")
         if not distribution.balanced:
             raise InputError("disjoint=true draws as many queries of each class; leave out task.balanced=false")
         self.distribution = distribution
@@ -38,7 +40,9 @@ class DisjointEpisodes:
 
     def meta_batch(self, indices: range) -> Episode:
         """The episodes `indices`, with a leading task axis."""
-        return default_collate([self.distribution.episode(np.random.default_rng([*KEY, i]), *self.drawn[i]) for i in indices])
+        return default_collate(
+            [self.distribution.episode(np.random.default_rng([*KEY, i]), *self.drawn[i], self.distribution.shots) for i in indices]
+        )
 
 
 def draw(pool: ClassEpisodes, most: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:

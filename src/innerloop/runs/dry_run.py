@@ -26,7 +26,9 @@ def check_model(algorithm: Algorithm[Any], episode: Episode, outputs: int) -> No
     Raises InputError where it fails, predicts something of another shape than the task asks for, or, a language model, sees what it is to
     predict. The weights, the model's state and the random numbers of training stay as they were.
     """
-    few = episode if algorithm.objective.look else Episode(*(Examples(part.x[:, :FEW], part.y[:, :FEW]) for part in episode))
+    algorithm.told(episode)
+    whole = algorithm.objective.look or algorithm.varied  # whose labels say how many classes there are
+    few = episode if whole else Episode(*(Examples(part.x[:, :FEW], part.y[:, :FEW]) for part in episode))
     with unchanged(algorithm):
         try:
             predictions, wanted = try_out(algorithm, few, outputs)
@@ -51,10 +53,10 @@ def check_model(algorithm: Algorithm[Any], episode: Episode, outputs: int) -> No
 def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> tuple[Tensor, torch.Size]:
     """Predictions (1, FEW, ...) as they are in evaluation, after the outer gradient was taken as in training; and the shape asked for."""
     few = algorithm.eval().recorded(few)
-    wanted = shape_of(algorithm, few, outputs)
+    wanted = shape_of(algorithm, few, algorithm.ways_at_hand or outputs if algorithm.varied else outputs)
     with torch.no_grad():
         predictions = algorithm.eval().engine(algorithm.model, {}, few.query.x)
-        if isinstance(algorithm, GradientBased) and predictions.shape != wanted:
+        if isinstance(algorithm, GradientBased) and not algorithm.any_ways and predictions.shape != wanted:
             return predictions, wanted
     if algorithm.learns and algorithm.trained():
         losses, _ = algorithm.train()(few)

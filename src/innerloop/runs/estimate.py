@@ -73,6 +73,7 @@ def estimate(run: Run) -> Cost:
     at_once = min(tasks, (run.learner.shares.execution.chunk_size or tasks) * torch.get_num_threads())
     taken = min(tasks, 2 * at_once)  # the third share takes no more than the second
     episodes = run.data.train_episodes.meta_batch(range(taken))
+    run.learner.algorithm.told(episodes)
     mode = FakeTensorMode()
     precision, _, how = str(run.cfg.trainer.precision).partition("-")
     dtype = DTYPES.get(precision, torch.float32)
@@ -80,6 +81,7 @@ def estimate(run: Run) -> Cost:
         run.learner.algorithm.to(dtype)  # as Lightning would; fake weights do not change their type
     with FakeCopyMode(mode):
         algorithm = copy.deepcopy(run.learner.algorithm).train()
+    algorithm.varied = False  # tensors without numbers say nothing of their labels
     with mode, LiveBytes() as live:
         episodes = Episode(*(Examples(*(in_type(mode.from_tensor(t), algorithm) for t in part)) for part in episodes))
         live.count(list(algorithm.parameters()))

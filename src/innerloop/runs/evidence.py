@@ -16,7 +16,7 @@ from innerloop.episode import Episode
 from innerloop.files import write_whole
 from innerloop.objective import Objective
 from innerloop.training.data import Episodes
-from innerloop.training.evaluation import Curve, area_under, reported_steps
+from innerloop.training.evaluation import Curve, area_under, mean_ci95, reported_steps
 
 KEYS = ("episode", "id", "step")
 
@@ -35,13 +35,15 @@ def evidence_path(results: Path) -> Path:
 
 
 def ids_and_targets(episodes: Episodes, count: int, at_once: int = 100) -> tuple[list[str], torch.Tensor]:
-    """Of the first `count` episodes of a split: their names, and the targets of their query sets."""
-    names, targets = [], []
+    """Of the first `count` episodes of a split: their names, and the targets of their query sets; -1 where another has more of them."""
+    names: list[str] = []
+    targets: list[torch.Tensor] = []
+    at_once = 1 if getattr(episodes, "one_by_one", False) else at_once
     for start in range(0, count, at_once):
         batch = episodes.meta_batch(range(start, min(start + at_once, count)))
         names += names_of(batch)
-        targets.append(batch.query.y)
-    return names, torch.cat(targets)
+        targets += batch.query.y
+    return names, torch.nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=-1)
 
 
 def names_of(meta_batch: Episode) -> list[str]:
@@ -96,6 +98,26 @@ def time_to_target(curve: Curve, objective: Objective, target: float, support: d
         return {"target": target, "steps": None, **dict.fromkeys(support), "ms": None}
     first = int(reached[0])
     return {"target": target, "steps": curve.steps[first], **support, "ms": curve.measures["ms"][:, first].mean().item()}
+
+
+def by_shape(curve: Curve, metric: str, bins: int = 3) -> dict[str, Any] | None:
+    """Where episodes differ in ways or shots: the metric after the last step in bins of each, [{from, to, value, ci95, episodes}, ...];
+    None where they do not. A mean over all hides what an average episode was."""
+    found: dict[str, Any] = {}
+    for name in ("ways", "shots"):
+        if name in curve.measures and len(counts := curve.measures[name][:, -1].unique()) > 1:
+            groups = [counts[len(counts) * i // bins : len(counts) * (i + 1) // bins] for i in range(bins)]
+            found[name] = [row_of(curve, metric, name, group) for group in groups if len(group)]
+    return found or None
+
+
+def row_of(curve: Curve, metric: str, name: str, counts: torch.Tensor) -> dict[str, Any]:
+    scores = curve.measures[metric][torch.isin(curve.measures[name][:, -1], counts), -1]
+    value, ci95 = mean_ci95(scores) if len(scores) > 1 else (scores.item(), math.nan)
+    numbers = {"value": value, "ci95": ci95}
+    return {"from": counts[0].item(), "to": counts[-1].item(), "episodes": len(scores)} | {
+        key: number if math.isfinite(number) else None for key, number in numbers.items()
+    }
 
 
 def summary(curve: Curve, metric: str, lower_is_better: bool) -> dict[str, Any]:

@@ -107,14 +107,16 @@ def weights_of(module: nn.Module, but: Callable[[str], bool] = lambda name: Fals
 def temperature_of(run: Run) -> float:
     """Of the answers to the validation episodes."""
     learner, episodes, size = run.learner, run.data.val_episodes, run.data.eval_batch_size
-    logits, labels = [], []
+    logits: list[Tensor] = []
+    labels: list[Tensor] = []
+    size = 1 if getattr(episodes, "one_by_one", False) else size
     for start in range(0, len(episodes), size):
         batch = episodes.meta_batch(range(start, min(start + size, len(episodes))))
         batch = learner.transfer_batch_to_device(batch, learner.device, 0)
         answers = learner.shares.map(lambda algorithm, share: answers_to(algorithm, share, learner.eval_adaptation_steps), batch)
-        logits.append(torch.cat(answers).cpu())
-        labels.append(batch.query.y.cpu())
-    return fit_temperature(torch.cat(logits), torch.cat(labels))
+        logits += torch.cat(answers).cpu()
+        labels += batch.query.y.cpu()
+    return fit_temperature(logits, labels)
 
 
 def read_learner(directory: Path, trust: bool = False) -> Kept:

@@ -12,7 +12,7 @@ from torch import Tensor
 from innerloop.config import short_name
 from innerloop.files import write_whole
 from innerloop.project import code_of_project
-from innerloop.runs.evidence import checksum, evidence_path, summary, time_to_target, write_evidence
+from innerloop.runs.evidence import by_shape, checksum, evidence_path, summary, time_to_target, write_evidence
 from innerloop.runs.provenance import command, commit, hardware, peak_memory_mb, versions
 from innerloop.tasks.base import Tasks
 from innerloop.training.evaluation import mean_ci95, sees_other_queries
@@ -39,7 +39,7 @@ def write_results(
     assert curve is not None, "test the learner first"
     objective = tasks.objective
     points = curve_points(curve.steps, curve.measures[objective.metric])
-    more = [name for name in curve.measures if name not in (objective.metric, "support_loss", "ms")]
+    more = [name for name in curve.measures if name not in (objective.metric, "support_loss", "ms", "ways", "shots")]
     results = {
         "metric": objective.metric,
         "lower_is_better": objective.lower_is_better,
@@ -58,8 +58,9 @@ def write_results(
         "baseline": learner.algorithm.baseline,
         "task": tasks.name,
         "engine": getattr(learner.algorithm.engine, "__name__", type(learner.algorithm.engine).__name__),
-        "ways": tasks.ways,
-        "shots": tasks.shots,
+        "ways": tasks.varied.get("ways", tasks.ways),
+        "shots": tasks.varied.get("shots", tasks.shots),
+        "by_shape": by_shape(curve, objective.metric),
         "queries": tasks.queries,
         "outer_steps": training.outer_steps,
         "val_loss": None if training.val_loss is None else finite(training.val_loss),

@@ -24,6 +24,18 @@ class TaskDistribution(Protocol):
 
 
 @runtime_checkable
+class OfAnyShape(Protocol):
+    """Episodes that have a shape, which `sample` or `draw` takes as its second argument: the episodes of one meta-batch have one shape.
+
+    varies: it is not always the same.
+    """
+
+    varies: bool
+
+    def shape(self, rng: np.random.Generator) -> Any: ...
+
+
+@runtime_checkable
 class DrawnTogether(Protocol):
     """Where many episodes come from at once, each from its own `numbers` uniform numbers: quicker where an episode is cheap to make."""
 
@@ -50,6 +62,8 @@ class Tasks(ABC):
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
     vocabulary: how many tokens inputs are made of; None where they are none. actions: what a policy may do; None where nothing is done.
+    varied: the ranges, [low, high], of those of `ways`, `shots`, `train_ways` and `train_shots` that differ between episodes; the
+    attributes of these names are then the most of them.
     """
 
     objective: Objective
@@ -61,6 +75,7 @@ class Tasks(ABC):
     queries: int
     vocabulary: int | None = None
     actions: Any = None
+    varied: dict[str, list[int]] = {}
 
     @property
     def name(self) -> str:

@@ -29,8 +29,18 @@ class Classes(NamedTuple):
     groups: Sequence[str] | None = None
 
 
+class Shape(NamedTuple):
+    """Of an episode: classes, and support and query examples of each."""
+
+    ways: int
+    shots: int
+    queries: int
+
+
 class ClassEpisodes:
     """Draws `ways` classes, then `shots` support and `queries` query examples of each, all different.
+
+    ways and shots may be ranges (low, high), of which `shape` draws; as attributes they are the most.
 
     Way labels are the order of the draw, so they are redrawn in every episode; examples come in random order. Images become float32 in
     [0, 1], other inputs stay as they are. augment: changes a float image (channels, height, width) at random, by torch's generator.
@@ -42,46 +52,55 @@ class ClassEpisodes:
     """
 
     def __init__(
-        self, classes: Classes, ways: int, shots: int, queries: int,
+        self, classes: Classes, ways: int | tuple[int, int], shots: int | tuple[int, int], queries: int,
         augment: Sequence[Callable[[Tensor], Any]] = (), by_class: bool = False,
         balanced: bool = True,
     ) -> None:  # fmt: skip
         self.inputs, self.members, self.names = classes.inputs, classes.members, classes.names
-        self.ways, self.shots, self.queries, self.augment, self.by_class = ways, shots, queries, augment, by_class
+        self._spans = [value if isinstance(value, tuple) else (value, value) for value in (ways, shots)]
+        self.varies = any(low < high for low, high in self._spans)
+        (_, self.ways), (_, self.shots) = self._spans
+        self.queries, self.augment, self.by_class = queries, augment, by_class
         self.balanced = balanced
         self.quarter_turns = classes.quarter_turns
         groups = classes.groups or [""] * len(classes.members)
         self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
         ends = np.cumsum(np.bincount(self.group_of))
         self._by_group = np.split(np.argsort(self.group_of, kind="stable"), ends[:-1])  # the classes of each group, in order
-        check_classes(classes, groups, ways, shots + queries)
+        check_classes(classes, groups, self.ways, self.shots + queries)
 
-    def sample(self, rng: np.random.Generator) -> Episode:
+    def shape(self, rng: np.random.Generator) -> Shape:
+        ways, shots = (low if low == high else int(rng.integers(low, high + 1)) for low, high in self._spans)
+        return Shape(ways, shots, self.queries)
+
+    def sample(self, rng: np.random.Generator, shape: Shape | None = None) -> Episode:
+        ways, shots, queries = shape or self.shape(rng)
         candidates = self._by_group[rng.integers(len(self._by_group)) if len(self._by_group) > 1 else 0]
-        classes = rng.choice(candidates, self.ways, replace=False)
-        counts = [self.queries] * self.ways if self.balanced else self._unbalanced(rng, classes)
-        drawn = [rng.choice(self.members[c], self.shots + count, replace=False) for c, count in zip(classes, counts, strict=True)]
-        return self.episode(rng, classes, drawn)
+        classes = rng.choice(candidates, ways, replace=False)
+        counts = [queries] * ways if self.balanced else self._unbalanced(rng, classes, shots)
+        drawn = [rng.choice(self.members[c], shots + count, replace=False) for c, count in zip(classes, counts, strict=True)]
+        return self.episode(rng, classes, drawn, shots)
 
-    def _unbalanced(self, rng: np.random.Generator, classes: np.ndarray) -> np.ndarray:
+    def _unbalanced(self, rng: np.random.Generator, classes: np.ndarray, shots: int) -> np.ndarray:
         """How many queries each class has: one after the other falls to a class that has examples left."""
-        shares, counts = rng.dirichlet(np.full(self.ways, CONCENTRATION)), np.zeros(self.ways, int)
-        left = np.array([len(self.members[c]) - self.shots for c in classes])
-        for _ in range(self.ways * self.queries):
+        ways = len(classes)
+        shares, counts = rng.dirichlet(np.full(ways, CONCENTRATION)), np.zeros(ways, int)
+        left = np.array([len(self.members[c]) - shots for c in classes])
+        for _ in range(ways * self.queries):
             chances = shares * (counts < left)
             counts[rng.choice(self.ways, p=chances / chances.sum())] += 1
         return counts
 
-    def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray]) -> Episode:
+    def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray], shots: int) -> Episode:
         """Of given classes and, for each, the rows of its examples, the shots first; `rng` shuffles them."""
         drawn = [self.inputs[r] for r in rows]
         if self.quarter_turns is not None:
             drawn = [np.rot90(images, self.quarter_turns[c], axes=(-2, -1)) for c, images in zip(classes, drawn, strict=True)]
-        support = np.concatenate([inputs[: self.shots] for inputs in drawn])
-        query = np.concatenate([inputs[self.shots :] for inputs in drawn])
-        labels = classes if self.by_class else np.arange(self.ways)
-        queries = [len(inputs) - self.shots for inputs in drawn]
-        parts = [self._examples(rng, support, labels, self.shots), self._examples(rng, query, labels, queries)]
+        support = np.concatenate([inputs[:shots] for inputs in drawn])
+        query = np.concatenate([inputs[shots:] for inputs in drawn])
+        labels = classes if self.by_class else np.arange(len(classes))
+        queries = [len(inputs) - shots for inputs in drawn]
+        parts = [self._examples(rng, support, labels, shots), self._examples(rng, query, labels, queries)]
         return Episode(*(self._augmented(rng, part) for part in parts))
 
     def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: int | list[int]) -> Examples:

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from innerloop.config import InputError, check_count, check_flag
+from innerloop.config import InputError, check_count, check_flag, check_span
 from innerloop.objective import CLASSIFICATION
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes, Classes
+
+Count = int | Sequence[int]  # or a range of them
 
 
 class ClassTasks(Tasks):
     """Tell `ways` classes apart from `shots` examples of each: a subclass sets `input_shape` and says what classes a split has.
 
-    ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. balanced: as for
+    ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. ways and shots may be ranges,
+    [low, high]: each evaluation episode has numbers of its own then, and so has each meta-batch of training. balanced: as for
     ClassEpisodes, of val and test episodes.
     augment: as for ClassEpisodes, in training alone. Raises InputError for a count below its least, and, from `distribution`, for more
     ways or examples than there are.
@@ -26,17 +29,18 @@ class ClassTasks(Tasks):
     augment: Sequence[Callable[[Tensor], Any]] = ()
 
     def __init__(
-        self, ways: int, shots: int, queries: int, train_ways: int, train_shots: int, train_queries: int, balanced: bool = True
+        self, ways: Count, shots: Count, queries: int, train_ways: Count, train_shots: Count, train_queries: int, balanced: bool = True
     ) -> None:
-        for name, value in (("ways", ways), ("train_ways", train_ways)):
-            check_count(f"task.{name}", value, least=2)
-        for name, value in (("shots", shots), ("queries", queries), ("train_shots", train_shots), ("train_queries", train_queries)):
+        given = {"ways": ways, "shots": shots, "train_ways": train_ways, "train_shots": train_shots}
+        spans = {name: check_span(f"task.{name}", value, least=2 if "ways" in name else 1) for name, value in given.items()}
+        for name, value in (("queries", queries), ("train_queries", train_queries)):
             check_count(f"task.{name}", value)
         check_flag("task.balanced", balanced)
-        self.outputs = self.ways = ways
-        self.balanced = balanced
-        self.train_ways, self.shots, self.queries = train_ways, shots, queries
-        self._train_counts, self._eval_counts = (train_ways, train_shots, train_queries), (ways, shots, queries)
+        self.varied = {name: [low, high] for name, (low, high) in spans.items() if low < high}
+        self.ways, self.shots, self.train_ways, _ = (high for _, high in spans.values())
+        self.outputs, self.queries, self.balanced = self.ways, queries, balanced
+        self._train_counts = (spans["train_ways"], spans["train_shots"], train_queries)
+        self._eval_counts = (spans["ways"], spans["shots"], queries)
 
     @abstractmethod
     def classes(self, split: Split) -> Classes:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from innerloop.config import InputError, check_count
 from innerloop.episode import Episode, Examples
-from innerloop.tasks.base import DrawnTogether, ListedTasks, TaskDistribution, Tasks
+from innerloop.tasks.base import DrawnTogether, ListedTasks, OfAnyShape, TaskDistribution, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes
 
 TRAIN, VAL, TEST = range(3)
+SHAPE = 3  # more: the random streams that shapes come from
 
 
 class Episodes(Protocol):
@@ -26,10 +27,15 @@ class Episodes(Protocol):
 
 
 class EpisodeDataset(Dataset[Episode]):
-    """Episode i is a pure function of (key, i): the same for any worker, batch size, device or order."""
+    """Episode i is a pure function of (key, i): the same for any worker, batch size, device or order.
 
-    def __init__(self, tasks: TaskDistribution, num_episodes: int, key: Sequence[int]) -> None:
-        self.tasks, self.num_episodes, self.key = tasks, num_episodes, tuple(key)
+    of_one_shape: where the shapes of episodes vary, so many in a row have the same. one_by_one: no two have, but by chance.
+    """
+
+    def __init__(self, tasks: TaskDistribution, num_episodes: int, key: Sequence[int], of_one_shape: int = 1) -> None:
+        self.tasks, self.num_episodes, self.key, self.of_one_shape = tasks, num_episodes, tuple(key), of_one_shape
+        self._shapes = tasks if isinstance(tasks, OfAnyShape) and tasks.varies else None
+        self.one_by_one = self._shapes is not None and of_one_shape == 1
         self._together = tasks if isinstance(tasks, DrawnTogether) else None
         self._stream_key = np.random.SeedSequence(self.key).generate_state(2, np.uint64)
 
@@ -41,14 +47,21 @@ class EpisodeDataset(Dataset[Episode]):
             raise IndexError(f"there is no episode {index} of {self.num_episodes}")
         if self._together:
             return Episode(*(Examples(x[0], y[0]) for x, y in self.meta_batch(range(index, index + 1))))
-        return self.tasks.sample(np.random.default_rng([*self.key, index]))
+        return self.tasks.sample(np.random.default_rng([*self.key, index]), *self._shape(index))
+
+    def _shape(self, index: int) -> list[Any]:
+        """That of an episode, where it varies."""
+        if self._shapes is None:
+            return []
+        first, *rest = self.key
+        return [self._shapes.shape(np.random.default_rng([SHAPE + first, *rest, index // self.of_one_shape]))]
 
     def meta_batch(self, indices: range) -> Episode:
         """The episodes `indices`, one at least, with a leading task axis."""
         if not indices or min(indices) < 0 or max(indices) >= self.num_episodes:
             raise IndexError(f"there are no episodes {indices} of {self.num_episodes}")
         if self._together:
-            return self._together.draw(self._uniform(indices, self._together.numbers))
+            return self._together.draw(self._uniform(indices, self._together.numbers), *self._shape(indices[0]))
         return default_collate([self[index] for index in indices])
 
     def _uniform(self, indices: range, numbers: int) -> np.ndarray:
@@ -109,12 +122,14 @@ class EpisodicDataModule(LightningDataModule):
             check_count(name, value, least=2)  # an interval needs a spread
         self.tasks, self.meta_batch_size, self.eval_batch_size, self.num_workers = tasks, meta_batch_size, eval_batch_size, num_workers
         self.steps_at_once = steps_at_once
+        if tasks.varied and steps_at_once > 1:
+            raise InputError(f"steps_at_once={steps_at_once} takes meta-batches of one shape, and those of this task vary; set it to 1")
         # keys of equal length: numpy pads short ones with zeros, so that (1,) and (1, 0) would be the same
         train = tasks.distribution("train")
         if by_class and isinstance(train, ClassEpisodes):
             train = copy.copy(train)  # the task keeps its own
             train.by_class = True
-        self.train_episodes = EpisodeDataset(train, outer_steps * meta_batch_size, (TRAIN, seed))
+        self.train_episodes = EpisodeDataset(train, outer_steps * meta_batch_size, (TRAIN, seed), meta_batch_size)
         self.val_episodes = EpisodeDataset(tasks.distribution("val"), val_episodes, (VAL, 0))
         test = tasks.distribution("test")
         self.test_episodes: Episodes = (
@@ -138,7 +153,7 @@ class EpisodicDataModule(LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(episodes) < world:
             raise InputError(f"{len(episodes)} episodes are too few for {world} devices; raise val_episodes and test_episodes")
-        batches = MetaBatches(episodes, batch_size, rank, world)
+        batches = MetaBatches(episodes, 1 if getattr(episodes, "one_by_one", False) else batch_size, rank, world)
         return DataLoader(
             batches, batch_size=None, sampler=Remaining(len(batches), done), num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0, generator=torch.Generator(),  # its own: an iterator draws a number that no one uses

@@ -57,6 +57,8 @@ def adaptation_curve(
             measured[-1] |= algorithm.more(adapted, query)
             if objective.look is None:
                 measured[-1]["support_loss"] = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
+            if algorithm.varied:
+                measured[-1] |= shape_of(episodes)
             measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions), device=predictions.device)
             if objective is CLASSIFICATION:
                 sure, answer = predictions.float().softmax(-1).max(-1)
@@ -76,6 +78,14 @@ def measures_of(objective: Objective, predictions: Tensor, y: Tensor, evidence: 
     """Of the query sets: by name, (tasks,)."""
     wanted = {"loss": objective.tested_loss or objective.loss, objective.metric: objective.score} | (objective.more if evidence else {})
     return {name: measure(predictions, y) for name, measure in wanted.items()}
+
+
+def shape_of(episodes: Episode) -> dict[str, Tensor]:
+    """What differs between episodes, of each task (tasks,): classes, and support examples of each, as numbers to be averaged."""
+    (x, y), tasks = episodes.support, len(episodes.support.x)
+    ways = 1 if y.is_floating_point() else int(y.max()) + 1
+    numbers = {"shots": x.shape[1] / ways} | ({} if y.is_floating_point() else {"ways": ways})
+    return {name: torch.full((tasks,), float(number), device=x.device) for name, number in numbers.items()}
 
 
 def timed(items: Iterator[Item]) -> Iterator[tuple[Item, float]]:

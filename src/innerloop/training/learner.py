@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.optim import Optimizer
 from torchmetrics import CatMetric
 
@@ -59,6 +60,7 @@ class MetaLearner(LightningModule):
         self.scored_steps = None if scored_steps is None else check_steps(scored_steps, eval_adaptation_steps)
         # gathered over devices: (episodes, steps, measures) and (episodes, queries, 3)
         self.measured, self.answers = CatMetric(nan_strategy="disable"), CatMetric(nan_strategy="disable")
+        self.most_queries = 0  # of an episode, where they are not always as many
         self.curve: Curve | None = None
         self._steps: list[int] = []
         self._measures: list[str] = []
@@ -95,6 +97,7 @@ class MetaLearner(LightningModule):
 
     def forward(self, support: Examples, x: Tensor) -> Tensor:
         """Adapts to the support sets, and predicts x (tasks, n, ...) -> (tasks, n, outputs)."""
+        self.algorithm.told(Episode(support, support))
         return self.algorithm.predict(self.algorithm.adapt(support), x)
 
     def predict_step(self, episodes: Episode, batch_index: int) -> Tensor:
@@ -207,7 +210,7 @@ class MetaLearner(LightningModule):
             self._steps, self._measures = steps, list(measures)
             self.measured.update(torch.stack([values.float() for values in measures.values()], -1))
             if answers is not None:
-                self.answers.update(answers)
+                self.answers.update(pad(answers, (0, 0, 0, max(0, self.most_queries - answers.shape[1])), value=torch.nan))
 
     def _in_order(self, gathered: CatMetric) -> Tensor:
         """Of all devices, in the order of the episodes; forgets them."""

@@ -71,6 +71,7 @@ class TaskShares:
 
     def outer_loss(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The mean outer loss, ready for backward, and the query predictions (tasks, n, outputs)."""
+        self.algorithm.told(episodes)
         with self._watched():
             size = self._share_size(len(episodes.support.x))
             if size is None:
@@ -83,6 +84,7 @@ class TaskShares:
         """`outer_loss` and its backward: leaves the outer gradient in the parameters' .grad. One device only; quicker for small nets."""
         for parameter in self._parameters:
             parameter.grad = None
+        self.algorithm.told(episodes)
         size = self._share_size(len(episodes.support.x))
         if size is None:
             loss, predictions = self.outer_loss(episodes)
@@ -140,6 +142,7 @@ class TaskShares:
     def map(self, function: Callable[[Algorithm[Any], Episode], Result], episodes: Episode) -> list[Result]:
         """function(algorithm, share) of a share of the tasks for each thread, in order."""
         tasks = len(episodes.support.x)
+        self.algorithm.told(episodes)
         return self._side_by_side(function, cut(episodes, -(-tasks // self._threads(tasks))))
 
     def _side_by_side(self, function: Callable[[Algorithm[Any], Item], Result], items: list[Item]) -> list[Result]:
@@ -163,6 +166,7 @@ class TaskShares:
             shared = {id(p): p for p in self.algorithm.parameters()}  # not copied
             self._copies = [copy.deepcopy(self.algorithm, dict(shared)) for _ in range(self.threads)]
         for twin in self._copies:
+            twin.ways, twin.train_ways = self.algorithm.ways, self.algorithm.train_ways
             for module, original in zip(twin.modules(), self.algorithm.modules(), strict=True):
                 module.training = original.training
         return self._pool

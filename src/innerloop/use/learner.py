@@ -78,7 +78,7 @@ class Learner:
         examples = list(read_examples(self.reader, support, y))
         x, labels = stacked_support(examples), [example.label for example in examples]
         targets = self._classes_of(labels) if self.is_classifier else self._values_of(labels)
-        if self.algorithm.any_classes:
+        if self.algorithm.any_ways:
             self.algorithm.ways = len(self.classes_)
         self._support = Examples(x, targets)
         outputs = len(self.classes_) if self.is_classifier else self.known.outputs
@@ -201,7 +201,7 @@ class Learner:
         if classes is not None:
             self._set_classes(np.array(classes))
             outputs = len(classes)
-        if self.algorithm.any_classes:
+        if self.algorithm.any_ways:
             self.algorithm.ways = outputs
         self._flat = fitted["flat"]
         dtype = torch.long if self.known.vocabulary else torch.float32
@@ -224,7 +224,7 @@ class Learner:
         classes, numbers = np.unique(np.array(labels), return_inverse=True)
         if len(classes) < 2:
             raise InputError(f"the support set has one class, {classes[0]}; it takes two or more")
-        if not self.algorithm.any_classes and len(classes) > self.known.outputs:
+        if not self.algorithm.any_ways and len(classes) > self.known.outputs:
             raise InputError(
                 f"the support set has {len(classes)} classes, and this run's network has {self.known.outputs} outputs; leave some out, or "
                 f"train one with task.ways={len(classes)}, or with algo=protonet, which takes any number"

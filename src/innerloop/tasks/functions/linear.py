@@ -15,7 +15,9 @@ class Linear(FunctionTasks):
     shots, queries: points in the support and query set.
     """
 
-    def __init__(self, slope: Sequence[float], intercept: Sequence[float], x: Sequence[float], shots: int, queries: int) -> None:
+    def __init__(
+        self, slope: Sequence[float], intercept: Sequence[float], x: Sequence[float], shots: int | Sequence[int], queries: int
+    ) -> None:
         parameters = [check_range("task.slope", slope), check_range("task.intercept", intercept)]
         super().__init__(parameters, check_range("task.x", x), shots, queries)
 

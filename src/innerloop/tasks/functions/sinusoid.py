@@ -15,7 +15,9 @@ class Sinusoid(FunctionTasks):
     shots, queries: points in the support and query set.
     """
 
-    def __init__(self, amplitude: Sequence[float], phase: Sequence[float], x: Sequence[float], shots: int, queries: int) -> None:
+    def __init__(
+        self, amplitude: Sequence[float], phase: Sequence[float], x: Sequence[float], shots: int | Sequence[int], queries: int
+    ) -> None:
         parameters = [check_range("task.amplitude", amplitude), check_range("task.phase", phase)]
         super().__init__(parameters, check_range("task.x", x), shots, queries)
 
