@@ -30,6 +30,9 @@ NEEDS = {  # what a choice makes no sense without
         ("experiment=sinusoid_cavia", "sweep=zoo_sinusoid"), ["engine.compile=false", "steps_at_once=1"]
     ),  # the test has two steps
     "algo=centroid": ["task=glyphs"],
+    "algo=rl2": ["task=bandit"],
+    "model=recurrent_policy": ["task=bandit", "algo=rl2"],
+    "model=small_policy": ["task=bandit"],
     "algo=nearest_mean": ["task=glyphs"],
     "model=conv4": ["task=glyphs"],
     "model=torchvision": ["task=glyphs"],

@@ -47,11 +47,14 @@ def check_range(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 def check_span(name: str, value: int | Sequence[int], least: int = 1) -> tuple[int, int]:
-    """Returns (low, high), twice a single number. Refuses what is neither a whole number >= least nor two of them with low <= high."""
-    numbers: Any = list(value) if isinstance(value, Sequence) else [value, value]
+    """Returns (low, high), a single number twice. Refuses what is neither a whole number >= least nor two of them with low <= high."""
+    if not isinstance(value, Sequence):
+        check_count(name, value, least)
+        return value, value
+    numbers: list[Any] = list(value)
     whole = len(numbers) == 2 and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
     if not whole or not least <= numbers[0] <= numbers[1]:
-        raise InputError(f"{name} must be a whole number >= {least}, or [low, high] of two, got {value!r}")
+        raise InputError(f"{name} must be a whole number >= {least}, or a range [low, high] of such, got {value!r}")
     return numbers[0], numbers[1]
 
 

@@ -18,6 +18,7 @@ from innerloop.episode import Episode, Examples
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks.worlds.actions import Continuous, Discrete
+from innerloop.tasks.worlds.bandit import Arms, bayes_optimum
 from innerloop.tasks.worlds.cartpole import Cart
 from innerloop.tasks.worlds.navigation import Plane
 from innerloop.tasks.worlds.pendulum import Swing
@@ -152,6 +153,63 @@ def test_the_other_surrogates_are_biased_as_they_are(float64):
     assert relative(outer_gradient(MAML, model, "vmap", 1, "vpg", True), first) < 1e-12
     assert errors == pytest.approx({("vpg", True): 0.0533, ("vpg", False): 0.303, ("lvc", True): 0.0166, ("lvc", False): 0.0166}, abs=5e-4)
     assert relative(first, exact) == pytest.approx(0.0533, abs=5e-4)
+
+
+def bandits_of_every_kind(chances, surrogate, explore):
+    """One bandit, and all sets of three pulls that a policy might learn from, as tasks; queries are both arms with their chances."""
+    arms, rewards = (
+        torch.tensor([*itertools.product(range(2), repeat=3)]).repeat_interleave(8, 0),
+        torch.tensor([*itertools.product([0.0, 1.0], repeat=3)]).repeat(8, 1),
+    )
+    settings = Settings(surrogate=surrogate, normalise=False, explore=explore)
+    objective = return_objective(Arms(2, 1), settings, 3, 2)
+
+    @torch.no_grad()
+    def look(policy, part, at):
+        x = torch.ones(64, 2 if at is None else 3, 1)
+        logits = policy(x)
+        if at is None:
+            action, reward = torch.arange(2.0).expand(64, -1), 2 * chances.expand(64, -1)  # scores are means over arms
+            there = logits.softmax(-1)[:, 0]
+            advantage = chances.expand(64, -1)
+        else:
+            action, reward, there, advantage = arms.to(x.dtype), rewards, torch.ones(64, 3), rewards
+        log_prob = Discrete(2).log_prob(logits, action.unsqueeze(-1))
+        return Examples(x, torch.stack([action, log_prob, advantage, reward, there], -1))
+
+    return replace(objective, look=look), arms, rewards
+
+
+def chance_of(logits, chances, arms, rewards):
+    """Of each set of pulls."""
+    paid = chances[arms]
+    return (logits.softmax(-1)[arms] * (rewards * paid + (1 - rewards) * (1 - paid))).prod(1)
+
+
+def test_the_exploration_term_counts_how_the_rollouts_came_about(float64):
+    """E-MAML, on a bandit of which every set of pulls is enumerated: exact with the term, and a quarter off without it."""
+    chances, model = torch.tensor([0.9, 0.2]), nn.Linear(1, 2, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    model.weight.data[0] = 0.3
+    found = {}
+    for explore in (True, False):
+        objective, arms, rewards = bandits_of_every_kind(chances, "vpg", explore)
+        algorithm = MAML(model, objective, engines.vmap, 1.0, 1)
+        tasks = Examples(torch.zeros(64, 1), torch.zeros(64, 1, dtype=torch.long))
+        recorded = algorithm.recorded(Episode(tasks, tasks))
+        algorithm.objective = replace(objective, look=lambda _, part, at: part if at is None else Examples(part.x[:, at], part.y[:, at]))
+        losses, _ = algorithm(recorded)
+        weights = chance_of(model.weight[:, 0], chances, arms, rewards).detach()
+        (found[explore],) = torch.autograd.grad((weights * losses).sum(), [model.weight])
+
+    logits = model.weight[:, 0]
+    gradients = [  # of the inner loss of each set
+        torch.autograd.grad(-(rewards[i] * logits.log_softmax(-1)[arms[i]]).mean(), [logits], create_graph=True)[0] for i in range(64)
+    ]
+    returns = torch.stack([(logits - g).softmax(-1) @ chances for g in gradients])
+    (exact,) = torch.autograd.grad(-(chance_of(logits, chances, arms, rewards) * returns).sum(), [model.weight])
+    assert relative(found[True], exact) < 1e-12
+    assert relative(found[False], exact) > 0.1
 
 
 @pytest.mark.parametrize("actions", [Continuous(2), Discrete(3)])
@@ -321,6 +379,9 @@ def test_the_articles_goals_are_tested_on(tmp_path):
         (["algo.inner_lr=[0.1,-1]"], "algo.inner_lr must be a number > 0, got -1"),
         (["reuse=0"], "reuse must be a whole number"),
         (["reuse=5", "trainer=ddp"], "reuse=5 runs on one device; use reuse=1 on several"),
+        (["task.explore=true"], "task.explore=true weighs rollouts by returns as they are; set task.normalise=false"),
+        (["task.inner_kl=-1"], "task.inner_kl must be a number >= 0"),
+        (["algo=rl2", "model=small_policy"], "algo=rl2 needs a policy that remembers; use model=recurrent_policy"),
         (["task.discount=2"], "task.discount must be a number from 0 to 1, got 2"),
         (["algo.inner_lr=1e30"], "the loss is|diverged|no number"),
     ],
@@ -328,6 +389,61 @@ def test_the_articles_goals_are_tested_on(tmp_path):
 def test_what_does_not_fit_is_said(overrides, sentence, tmp_path):
     with pytest.raises(InputError, match=sentence):
         run(compose_run(*SMALL, "task=compass", "task.horizon=4", *overrides), tmp_path)
+
+
+def test_the_best_there_can_be_on_bandits():
+    assert [bayes_optimum(2, pulls) for pulls in (1, 2)] == pytest.approx([1 / 2, 13 / 12])
+    assert bayes_optimum(5, 10) == pytest.approx(6.660, abs=5e-4)
+
+
+def test_memory_goes_on_from_rollout_to_rollout(tmp_path):
+    """RL²: what is recorded is what the network says again; evaluation scores one more rollout after 0, 1, ... remembered ones."""
+    built = build_run(compose_run(*SMALL, "task=compass", "task.horizon=6", "task.queries=3", "algo=rl2"))
+    algorithm, episodes = built.learner.algorithm, built.data.train_episodes.meta_batch(range(4))
+    recorded = algorithm.recorded(episodes)
+    assert recorded.query.x.shape == (4, 3 * 18, 4 + 2 + 2)
+    parameters = algorithm.predict(algorithm.birth(episodes.support.x), recorded.query.x)
+    action, old, _, reward, there = recorded.query.y.split([2, 1, 1, 1, 1], -1)
+    new = algorithm.world.actions.log_prob(parameters, action)
+    torch.testing.assert_close(new[there[..., 0] > 0], old[..., 0][there[..., 0] > 0], rtol=1e-4, atol=1e-5)
+    shown = recorded.query.x.unflatten(1, (3, 18))
+    begins = shown[..., -1] * there[..., 0].unflatten(1, (3, 18))
+    assert begins.sum(-1).eq(3).all() and begins[..., [0, 6, 12]].eq(1).all()
+    torch.testing.assert_close(shown[..., 1:6, 6], (reward * there)[..., 0].unflatten(1, (3, 18))[..., :5])  # of the step before
+    assert (shown[..., 0, 4:7] == 0).all() and (shown[..., 6, 4:6] != 0).any()  # at birth nothing; a new rollout remembers
+    memories = list(algorithm.trajectory(episodes.support, 2))
+    assert len(memories) == 3 and not torch.equal(memories[1].hidden, memories[2].hidden)
+    before = algorithm.look(memories[2], episodes.query, None)
+    assert torch.equal(before.y, algorithm.look(memories[2], episodes.query, None).y)
+
+
+@pytest.mark.parametrize("task", ["bandit", "cartpole"])
+def test_memory_learns_and_goes_on_to_the_same_bits(task, tmp_path):
+    cfg = compose_run(*SMALL, f"task={task}", "task.horizon=4", "algo=rl2", "outer_steps=8", "val_every=4", "threads=2")
+    whole = run(cfg, tmp_path)
+    for name in ("results.json", "checkpoints/step-00000008.ckpt"):
+        (tmp_path / name).unlink()
+    assert run(cfg, tmp_path)["curve"] == whole["curve"] and len(whole["curve"]) == 3
+
+
+def test_one_that_is_told_the_task_sees_it(tmp_path):
+    built = build_run(compose_run(*SMALL, "task=navigation2d", "task.horizon=4", "task.told=true", "algo=joint"))
+    algorithm, episodes = built.learner.algorithm, built.data.train_episodes.meta_batch(range(2))
+    x = algorithm.recorded(episodes).query.x
+    assert x.shape[-1] == 4 and torch.equal(x[..., 2:], episodes.query.x.unsqueeze(1).expand(-1, x.shape[1], -1))
+    assert run(compose_run(*SMALL, "task=bandit", "task.told=true", "algo=rl2"), tmp_path)["value"] is not None
+
+
+def test_what_holds_on_to_the_support_policies_is_a_divergence(float64):
+    """The estimate is 0 where the weights are those that made the rollouts, and above elsewhere."""
+    objective = return_objective(Arms(2, 1), Settings(inner_kl=1.0), 1, 1)
+    logits = torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    action = torch.arange(50.0).remainder(2).view(1, 50, 1)
+    old = Discrete(2).log_prob(logits.detach(), action).unsqueeze(-1)
+    y = torch.cat([action, old, torch.zeros(1, 50, 2), torch.ones(1, 50, 1)], -1)
+    same, other = (objective.inner_terms(of, y, torch.zeros(1)) for of in (logits, logits + torch.tensor([0.0, 0.5])))
+    assert same.item() == 0 and other.item() > 0
+    assert torch.autograd.grad(same.sum(), [logits])[0].abs().max() == 0
 
 
 def test_a_task_without_actions_has_no_policy(tmp_path):

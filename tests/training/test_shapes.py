@@ -157,7 +157,7 @@ def test_functions_of_any_number_of_points(tmp_path):
         ([*TIED, "engine.compile=true"], "engine.compile=true compiles for one shape of episodes"),
         ([*TIED, "steps_at_once=2"], "steps_at_once=2 takes meta-batches of one shape"),
         ([*TIED, "disjoint=true"], "disjoint=true draws episodes of one shape"),
-        ([*TIED, "task.ways=[4,2]"], r"task.ways must be a whole number >= 2, or \[low, high\] of two, got \[4, 2\]"),
+        ([*TIED, "task.ways=[4,2]"], r"task.ways must be a whole number >= 2, or a range .* of such, got \[4, 2\]"),
         ([*TIED, "task.shots=[1,2,3]"], "task.shots must be a whole number"),
         (["algo=maml", "algo.head=tied", "engine=learn2learn"], "engine=learn2learn has no part for algo.head"),
     ],

@@ -328,6 +328,20 @@ class GradientBased(Algorithm[Weights]):
         *_, weights = self.trajectory(support, self.adaptation_steps)
         return weights
 
+    def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
+        losses, predictions = super().forward(episodes)
+        return losses + self.inner_terms(episodes, predictions) if self.objective.inner_terms else losses, predictions
+
+    def inner_terms(self, episodes: Episode, predictions: Tensor) -> Tensor:
+        """What the examples of the inner steps add to the outer loss of each task (tasks,): of recorded rollouts."""
+        assert self.objective.inner_terms
+        scores = self.objective.score(predictions.detach(), episodes.query.y)
+        worth, total = scores - scores.mean(), torch.zeros_like(scores)
+        for at, weights in zip(range(self.adaptation_steps), self.trajectory(episodes.support, self.adaptation_steps), strict=False):
+            batch = self.look(weights, episodes.support, at)
+            total = total + self.objective.inner_terms(self.predict(weights, batch.x), batch.y, worth)
+        return total
+
     @torch.no_grad()
     def recorded(self, episodes: Episode) -> Episode:
         if self.objective.look is None:

@@ -42,6 +42,9 @@ OF_TASKS = (
     "input_shape",
     "outputs",
     "actions",
+    "world",
+    "life",
+    "queries",
 )  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
 
@@ -132,7 +135,7 @@ def target_class(group: str, node: DictConfig) -> Any:
 
 def known_of(tasks: Any, target: Any) -> dict[str, Any]:
     """What a class has arguments for, of what is known of the tasks besides their shapes."""
-    return {name: getattr(tasks, name) for name in OF_TASKS if name in inspect.signature(target).parameters}
+    return {name: getattr(tasks, name, None) for name in OF_TASKS if name in inspect.signature(target).parameters}
 
 
 def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Algorithm[Any]:

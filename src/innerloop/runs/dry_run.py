@@ -54,9 +54,10 @@ def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> tuple[Tens
     """Predictions (1, FEW, ...) as they are in evaluation, after the outer gradient was taken as in training; and the shape asked for."""
     few = algorithm.eval().recorded(few)
     wanted = shape_of(algorithm, few, algorithm.ways_at_hand or outputs if algorithm.varied else outputs)
-    with torch.no_grad():
-        predictions = algorithm.eval().engine(algorithm.model, {}, few.query.x)
-        if isinstance(algorithm, GradientBased) and not algorithm.any_ways and predictions.shape != wanted:
+    if isinstance(algorithm, GradientBased) and not algorithm.any_ways:
+        with torch.no_grad():
+            predictions = algorithm.eval().engine(algorithm.model, {}, few.query.x)
+        if predictions.shape != wanted:
             return predictions, wanted
     if algorithm.learns and algorithm.trained():
         losses, _ = algorithm.train()(few)

@@ -11,17 +11,20 @@ LEAST_LOG_STD = math.log(1e-6)
 
 class Actions(Protocol):
     """numbers: standard normal numbers that an action takes. size: numbers of an action. parameters: of its distribution, which is all that
-    a policy says. Tensors are (..., size), (..., parameters)."""
+    a policy says. encoded: numbers of an action as a network is shown it. Tensors are (..., size), (..., parameters)."""
 
     numbers: int
     size: int
     parameters: int
+    encoded: int
 
     def sample(self, parameters: Tensor, numbers: Tensor) -> Tensor: ...
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The likeliest action."""
         ...
+
+    def encode(self, action: Tensor) -> Tensor: ...
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """Of the whole action, summed over its numbers: (...)."""
@@ -36,7 +39,7 @@ class Continuous:
     """Normally distributed: parameters are the means and the logarithms of the deviations, one of each for each number."""
 
     def __init__(self, size: int) -> None:
-        self.numbers = self.size = size
+        self.numbers = self.size = self.encoded = size
         self.parameters = 2 * size
 
     def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,6 +52,9 @@ class Continuous:
 
     def mode(self, parameters: Tensor) -> Tensor:
         return self.parts(parameters)[0]
+
+    def encode(self, action: Tensor) -> Tensor:
+        return action
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         mean, log_std = self.parts(parameters)
@@ -66,7 +72,7 @@ class Discrete:
     numbers = size = 1
 
     def __init__(self, count: int) -> None:
-        self.parameters = count
+        self.parameters = self.encoded = count
 
     def sample(self, parameters: Tensor, numbers: Tensor) -> Tensor:
         below = torch.special.ndtr(numbers) > parameters.softmax(-1).cumsum(-1)
@@ -74,6 +80,9 @@ class Discrete:
 
     def mode(self, parameters: Tensor) -> Tensor:
         return parameters.argmax(-1, keepdim=True).to(parameters.dtype)
+
+    def encode(self, action: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(action[..., 0].long(), self.parameters).to(action.dtype)
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         return parameters.log_softmax(-1).gather(-1, action.long()).squeeze(-1)

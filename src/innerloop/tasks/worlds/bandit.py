@@ -1,6 +1,7 @@
 """Bandits."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,6 +31,25 @@ class Arms(NativeWorld):
         chance = task.expand(*action.shape[:2], -1).gather(-1, action.long())
         reward = (torch.special.ndtr(numbers) < chance).to(task.dtype)[..., 0]
         return state, reward, torch.zeros_like(reward, dtype=torch.bool)
+
+
+def bayes_optimum(arms: int, pulls: int) -> float:
+    """The mean return of the best there can be in a life of so many pulls, of arms whose chances are uniform in [0, 1]: exact, by dynamic
+    programming over what was seen of each arm. 6.660 of 5 arms and 10 pulls; no learner has more."""
+
+    @cache
+    def value(seen: tuple[tuple[int, int], ...], left: int) -> float:
+        best = 0.0
+        for index in range(len(seen)) if left else ():
+            if index and seen[index] == seen[index - 1]:
+                continue
+            others, (wins, losses) = seen[:index] + seen[index + 1 :], seen[index]
+            chance = (wins + 1) / (wins + losses + 2)
+            after = [value(tuple(sorted([*others, arm])), left - 1) for arm in ((wins + 1, losses), (wins, losses + 1))]
+            best = max(best, chance * (1 + after[0]) + (1 - chance) * after[1])
+        return best
+
+    return value(((0, 0),) * arms, pulls)
 
 
 class Bandit(WorldTasks):

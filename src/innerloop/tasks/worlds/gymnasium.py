@@ -107,12 +107,15 @@ class Environments(World):
             observation = observation.copy()
             for index in np.flatnonzero(there):
                 env, values, _ = envs[index]
-                seen, reward, terminated, truncated, info = env.step(given[index])
-                rewards[index] = self.reward(env, dict(zip(self.parameters, values, strict=True)), reward, info) if self.reward else reward
+                seen, own, terminated, truncated, info = env.step(given[index])
+                rewards[index] = self.reward(env, dict(zip(self.parameters, values, strict=True)), own, info) if self.reward else own
                 observation[index], there[index] = seen, not (terminated or truncated)
             if not np.isfinite(rewards).all():
                 raise InputError(f"{self.name} gave a reward that is no number at step {step}; the environment or task.reward is at fault")
-            found.append((shown, parameters, action, torch.from_numpy(rewards).to(task).view(tasks, count), now.to(task.device)))
+            reward = torch.from_numpy(rewards).to(task).view(tasks, count)
+            found.append((shown, parameters, action, reward, now.to(task.device)))
+            if hasattr(policy, "saw"):
+                policy.saw(action, reward, torch.from_numpy(there.copy()).view(tasks, count).to(task.device))
         return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
 
     def first(self, env: Any, seed: int, options: dict[str, float]) -> np.ndarray:

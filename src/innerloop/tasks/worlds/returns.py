@@ -1,5 +1,6 @@
 """What a policy is trained on and scored by: surrogates whose gradients are those of its return."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,9 @@ class Settings:
     discount, trace: of generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438). normalise: advantages of a task to mean 0
         and deviation 1, which makes the inner step independent of the reward's scale.
     clip: of the outer loop's likelihood ratio (PPO, Schulman et al. 2017, arXiv 1707.06347).
+    explore: the outer gradient counts that other weights would have made other support rollouts (E-MAML, Stadie et al. 2018, arXiv
+        1803.01118): more noise, no bias; normalise must be false. inner_kl: how much of the divergence from the policies that made the support rollouts is in the
+        outer loss (ProMP), estimated from their actions.
     """
 
     surrogate: str = "vpg"
@@ -33,11 +37,18 @@ class Settings:
     trace: float = 1.0
     normalise: bool = True
     clip: float = 0.3
+    explore: bool = False
+    inner_kl: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("task.surrogate", self.surrogate, SURROGATES)
         check_flag("task.normalise", self.normalise)
+        check_flag("task.explore", self.explore)
+        if self.explore and self.normalise:
+            raise InputError("task.explore=true weighs rollouts by returns as they are; set task.normalise=false")
         check_positive("task.clip", self.clip)
+        if not isinstance(self.inner_kl, int | float) or not self.inner_kl >= 0:
+            raise InputError(f"task.inner_kl must be a number >= 0, got {self.inner_kl!r}")
         for name, value in (("discount", self.discount), ("trace", self.trace)):
             if not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise InputError(f"task.{name} must be a number from 0 to 1, got {value!r}")
@@ -94,6 +105,13 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
         clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
         return -mean(torch.minimum(ratio * advantage, clipped * advantage), there)
 
+    def inner_terms(predictions: Tensor, y: Tensor, worth: Tensor) -> Tensor:
+        """What the support rollouts of one inner step add to the outer loss, under the weights that made them."""
+        action, old, _, _, there = columns.unpack(y)
+        change = world.actions.log_prob(predictions, action) - old
+        total = settings.inner_kl * mean(change.exp() - 1 - change, there)  # Schulman's estimate, which is never below 0
+        return total - worth / horizon * (change * there).sum(-1) if settings.explore else total
+
     def score(predictions: Tensor, y: Tensor) -> Tensor:
         """The sum of rewards, averaged over rollouts."""
         *_, reward, there = columns.unpack(y)
@@ -106,7 +124,17 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
     def regret(predictions: Tensor, y: Tensor) -> Tensor:
         return -score(predictions, y)
 
-    return Objective("return", inner, score, False, {"length": length}, outer_loss=outer, tested_loss=regret, look=look)
+    more = inner_terms if settings.explore or settings.inner_kl else None
+    return Objective("return", inner, score, False, {"length": length}, outer_loss=outer, tested_loss=regret, look=look, inner_terms=more)
+
+
+def life_of(world: World, settings: Settings, shown: Sequence[Tensor], rollouts: Sequence[Rollouts]) -> Examples:
+    """Rollouts that one policy remembers, one after the other, as examples of one: x (tasks, lives * steps, inputs) as it was shown them, y
+    as Columns has it; advantages are of returns over the whole life."""
+    whole = Rollouts(*(torch.cat(parts, 2) for parts in zip(*rollouts, strict=True)))
+    log_prob = world.actions.log_prob(whole.parameters, whole.actions)
+    y = Columns(world.actions).pack(whole, log_prob, advantages(whole, settings))
+    return Examples(torch.cat(list(shown), 2).flatten(1, 2), y.flatten(1, 2))
 
 
 def advantages(found: Rollouts, settings: Settings) -> Tensor:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from innerloop.tasks.worlds.actions import Actions
 
-Policy = Callable[[Tensor], Tensor]  # observations (tasks, n, o) -> parameters of the distribution of actions (tasks, n, p)
+# observations (tasks, n, o) -> parameters of the distribution of actions (tasks, n, p); one that remembers has a method `saw`, which is
+# told of each action, its reward and whether the rollout goes on
+Policy = Callable[[Tensor], Tensor]
 
 
 class Rollouts(NamedTuple):
@@ -35,6 +37,24 @@ class World(ABC):
     def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
         """`count` rollouts of a policy in each task (tasks, parameters), without gradients: a function of policy, task, its seed (tasks,)
         and `at` alone."""
+
+
+class Told(World):
+    """A world that shows the policy its task: what a learner is that need not find it out."""
+
+    def __init__(self, world: World, parameters: int) -> None:
+        self.world, self.actions, self.horizon, self.place = world, world.actions, world.horizon, world.place
+        self.observations = world.observations + parameters
+
+    def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
+        def told(observations: Tensor) -> Tensor:
+            return policy(torch.cat([observations, task.unsqueeze(1).expand(-1, observations.shape[1], -1)], -1))
+
+        if hasattr(policy, "saw"):
+            told.saw = policy.saw  # type: ignore[attr-defined]
+        found = self.world.roll_out(told, task, seeds, count, at)
+        shown = task[:, None, None].expand(*found.observations.shape[:3], -1)
+        return found._replace(observations=torch.cat([found.observations, shown], -1))
 
 
 class NativeWorld(World):
@@ -76,6 +96,8 @@ class NativeWorld(World):
             state, reward, ended = self.step(task, state, action, others)
             found.append((observation, parameters, action, reward, there))
             there = there & ~ended
+            if hasattr(policy, "saw"):
+                policy.saw(action, reward, there)
         return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
 
 
