@@ -18,7 +18,7 @@ from tests.tasks.test_texts import write_clinc
 from tests.tiny_data import image_files, picture, table, texts, wav_files, write_csv, write_tree
 
 # what experiment.py passes to a target besides its YAML
-PASSED = {*OF_TASKS, "model", "objective", "engine", "input_shape", "outputs", "directory", "origin", "optimizer"}
+PASSED = {*OF_TASKS, "model", "objective", "engine", "input_shape", "outputs", "directory", "origin", "optimizer", "params"}
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 CHOICES += [f"algo={path.parent.name}/{path.stem}" for path in sorted((ROOT / "conf" / "algo").glob("*/*.yaml"))]
 NARROW = ["model.width=16", "model.heads=2", "model.layers=1", "task.length=8"]
@@ -40,6 +40,7 @@ NEEDS = {  # what a choice makes no sense without
     **dict.fromkeys(("algo=in_context", "model=transformer"), ["task=grammars", *NARROW]),
     **dict.fromkeys(("task=grammars", "experiment=language_base", "sweep=compare_lora"), NARROW),
     "model=hf": ["task=grammars", "task.length=8", "model.lora_rank=2"],
+    "optimizer=trust_region": ["task=compass"],
     "scheduler=warmup": ["scheduler.warmup_steps=1"],
 }
 LOGGERS = {"wandb": ["wandb"], "mlflow": ["mlflow"], "several": ["wandb", "mlflow"]}  # the packages that they need

@@ -83,7 +83,8 @@ class Objective:
     lower_is_better: of the metric. more: what else evidence.csv has of the query set, by name. What is None is as in supervised learning:
     outer_loss, of the query sets in the outer loop; tested_loss, by which weights are selected; look(policy, part, at), which makes the
     examples of inner step `at` (None: of the query set) under the weights that they are for, where a learner makes its own;
-    inner_terms(predictions, y, worth), what the examples of an inner step add to the outer loss, worth (tasks,) being the query's score.
+    inner_terms(predictions, y, worth), what the examples of an inner step add to the outer loss, worth (tasks,) being the query's score;
+    divergence, of what a policy would do from what it did.
     """
 
     metric: str
@@ -95,6 +96,7 @@ class Objective:
     tested_loss: PerTask | None = None
     look: Callable[[Callable[[Tensor], Tensor], Examples, int | None], Examples] | None = None
     inner_terms: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    divergence: PerTask | None = None
 
     def __deepcopy__(self, memo: Any) -> "Objective":
         """Itself: the copies of an algorithm on other threads may ask `objective is CLASSIFICATION` too."""

@@ -32,6 +32,7 @@ from innerloop.training.learner import MetaLearner
 from innerloop.training.lightning_settings import accumulated, in_lightning_steps, quieten_lightning
 from innerloop.training.shares import Execution
 from innerloop.training.signals import EndBySigterm
+from innerloop.training.trust_region import TrustRegion
 
 OF_TASKS = (
     "ways",
@@ -112,10 +113,20 @@ def build_run(cfg: DictConfig) -> Run:
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
         cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
+        checked_trust_region(cfg, tasks),
     )  # fmt: skip
     if tasks.varied:
         learner.most_queries = tasks.queries * (tasks.ways or 1)
     return Run(cfg, data, learner)
+
+
+def checked_trust_region(cfg: DictConfig, tasks: Tasks) -> bool:
+    """Whether the outer optimizer is TrustRegion. Raises InputError where it does not go with the rest."""
+    if target_class("optimizer", cfg.optimizer) is not TrustRegion:
+        return False
+    if tasks.objective.divergence is None:
+        raise InputError("optimizer=trust_region is for policies; use optimizer=adam, or a task such as task=compass")
+    return True
 
 
 def algorithm_class(cfg: DictConfig) -> type[Algorithm[Any]]:

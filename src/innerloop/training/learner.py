@@ -34,6 +34,7 @@ class MetaLearner(LightningModule):
     optimizer(params=...) makes the outer optimizer, scheduler(optimizer=...) its learning-rate scheduler, stepped once an outer step.
     steps_at_once: meta-batches that come as one, for as many outer steps: the same numbers, less of Lightning. reuse: steps of the
     optimizer on each meta-batch, which are one outer step.
+    trust_region: the optimizer is a TrustRegion, which takes one step on each meta-batch.
     select_by: "last", val/loss is that after the last adaptation step; "curve", averaged over the adaptation curve.
     scored_steps: adaptation steps after which the test's query sets are scored, besides the last; None for those of `reported_steps`, or
     for no other where each query takes a forward pass of its own.
@@ -43,7 +44,7 @@ class MetaLearner(LightningModule):
     def __init__(
         self, algorithm: Algorithm[Any], execution: Execution, threads: int, optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., Any], eval_adaptation_steps: int, transductive: Transductive, steps_at_once: int = 1,
-        select_by: str = "last", scored_steps: list[int] | None = None, reuse: int = 1,
+        select_by: str = "last", scored_steps: list[int] | None = None, reuse: int = 1, trust_region: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
@@ -54,7 +55,8 @@ class MetaLearner(LightningModule):
             raise InputError("transductive=support does not go with engine=learn2learn; use engine=loop")
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         check_count("reuse", reuse)
-        self.steps_at_once, self.reuse, self.automatic_optimization = steps_at_once, reuse, steps_at_once == reuse == 1
+        self.steps_at_once, self.reuse, self.trust_region = steps_at_once, reuse, trust_region
+        self.automatic_optimization = steps_at_once == reuse == 1 and not trust_region
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
         self.scored_steps = None if scored_steps is None else check_steps(scored_steps, eval_adaptation_steps)
@@ -137,14 +139,31 @@ class MetaLearner(LightningModule):
             episodes = Episode(*(Examples(*(v[start : start + size] for v in part)) for part in meta_batches))
             self._anneal(batch_index * self.steps_at_once + start // size)
             episodes = self.algorithm.recorded(episodes)
-            for left in reversed(range(self.reuse)):
+            for left in reversed(range(0 if self.trust_region else self.reuse)):
                 loss, predictions = self.shares.take_gradients(episodes)
                 self._check(loss)
                 if left:  # Lightning counts its own
                     optimizer.optimizer.step()  # type: ignore[union-attr]
-            optimizer.step()  # type: ignore[union-attr]
+            if self.trust_region:
+                loss, predictions = self._within_region(optimizer, episodes)
+            else:
+                optimizer.step()  # type: ignore[union-attr]
             scheduler.step()  # type: ignore[union-attr, call-arg]
         self._log_training(loss, predictions, episodes, batch_index)
+
+    def _within_region(self, optimizer: Any, episodes: Episode) -> tuple[Tensor, Tensor]:
+        """A step of TrustRegion on recorded rollouts; loss and predictions before it."""
+        divergence, found = self.algorithm.objective.divergence, []
+        assert divergence
+
+        def closure() -> tuple[Tensor, Tensor]:
+            losses, predictions = self.algorithm(episodes)
+            found.append((losses.mean().detach(), predictions.detach()))
+            self._check(found[0][0])
+            return losses.mean(), divergence(predictions, episodes.query.y).mean()
+
+        optimizer.step(closure)
+        return found[0]
 
     def _anneal(self, meta_batch: int) -> None:
         self.algorithm.anneal(meta_batch / (self.trainer.num_training_batches * self.steps_at_once))

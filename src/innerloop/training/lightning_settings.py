@@ -18,10 +18,13 @@ def accumulated(cfg: DictConfig) -> int:
 def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
     """The Trainer's intervals, in meta-batches, or in several with steps_at_once. Raises InputError for what does not go with it."""
     check_count("reuse", cfg.reuse)
-    if cfg.steps_at_once == cfg.reuse == 1:
+    trust_region = str(cfg.optimizer._target_).endswith(".TrustRegion")
+    if cfg.steps_at_once == cfg.reuse == 1 and not trust_region:
         return {"val_check_interval": cfg.val_every * accumulated(cfg)}
     several = f"steps_at_once={cfg.steps_at_once}" if cfg.steps_at_once > 1 else f"reuse={cfg.reuse}"
     plain = "steps_at_once=1" if cfg.steps_at_once > 1 else "reuse=1"
+    if trust_region:
+        several, plain = "optimizer=trust_region", "optimizer=adam reuse=1"
     if cfg.outer_steps % cfg.steps_at_once or cfg.val_every % cfg.steps_at_once:
         raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")
     if cfg.trainer.get("strategy") or cfg.trainer.devices != 1 or cfg.trainer.get("num_nodes", 1) != 1:

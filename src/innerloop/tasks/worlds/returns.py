@@ -28,8 +28,8 @@ class Settings:
         and deviation 1, which makes the inner step independent of the reward's scale.
     clip: of the outer loop's likelihood ratio (PPO, Schulman et al. 2017, arXiv 1707.06347).
     explore: the outer gradient counts that other weights would have made other support rollouts (E-MAML, Stadie et al. 2018, arXiv
-        1803.01118): more noise, no bias; normalise must be false. inner_kl: how much of the divergence from the policies that made the support rollouts is in the
-        outer loss (ProMP), estimated from their actions.
+        1803.01118): more noise, no bias; normalise must be false. inner_kl: how much of the divergence from the policies that made the
+        support rollouts is in the outer loss (ProMP), estimated from their actions.
     """
 
     surrogate: str = "vpg"
@@ -108,9 +108,15 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
     def inner_terms(predictions: Tensor, y: Tensor, worth: Tensor) -> Tensor:
         """What the support rollouts of one inner step add to the outer loss, under the weights that made them."""
         action, old, _, _, there = columns.unpack(y)
-        change = world.actions.log_prob(predictions, action) - old
-        total = settings.inner_kl * mean(change.exp() - 1 - change, there)  # Schulman's estimate, which is never below 0
+        change = (world.actions.log_prob(predictions, action) - old) * (there > 0)
+        total = settings.inner_kl * divergence(predictions, y)
         return total - worth / horizon * (change * there).sum(-1) if settings.explore else total
+
+    def divergence(predictions: Tensor, y: Tensor) -> Tensor:
+        """From the policies that made the rollouts, by Schulman's estimate from their actions, which is never below 0."""
+        action, old, _, _, there = columns.unpack(y)
+        change = world.actions.log_prob(predictions, action) - old
+        return mean((change.exp() - 1 - change).masked_fill(there == 0, 0), there)
 
     def score(predictions: Tensor, y: Tensor) -> Tensor:
         """The sum of rewards, averaged over rollouts."""
@@ -125,7 +131,10 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
         return -score(predictions, y)
 
     more = inner_terms if settings.explore or settings.inner_kl else None
-    return Objective("return", inner, score, False, {"length": length}, outer_loss=outer, tested_loss=regret, look=look, inner_terms=more)
+    return Objective(
+        "return", inner, score, False, {"length": length},
+        outer_loss=outer, tested_loss=regret, look=look, inner_terms=more, divergence=divergence,
+    )  # fmt: skip
 
 
 def life_of(world: World, settings: Settings, shown: Sequence[Tensor], rollouts: Sequence[Rollouts]) -> Examples:
