@@ -59,9 +59,11 @@ WORKLOADS = {
 
 
 def model_of(workload: Workload) -> nn.Module:
-    """innerloop's network, at the weights that all contenders start from."""
+    """innerloop's network, at the weights that all contenders start from, whatever the device."""
     torch.manual_seed(0)
-    return MLP((1,), 1, [40, 40], "relu") if workload.ways is None else Conv4((1, 28, 28), workload.ways, 64, "batch", "max")
+    with torch.device("cpu"):  # a GPU draws other numbers
+        model = MLP((1,), 1, [40, 40], "relu") if workload.ways is None else Conv4((1, 28, 28), workload.ways, 64, "batch", "max")
+    return model.to(torch.get_default_device())
 
 
 def plain_model_of(workload: Workload) -> nn.Module:

@@ -243,3 +243,9 @@ def test_a_run_that_exploded_says_what_to_change(trained, curve, hint):
     points = [{"step": step, "value": value} for step, value in curve]
     found = hint_of({"curve": points, "lower_is_better": True, "config": {"algo": {"adaptation_steps": trained}}})
     assert found is None if hint is None else re.search(hint, found)
+
+
+def test_a_rollout_is_drawn_as_a_film(tmp_path):
+    call("train.py", *TINY, "task=cartpole", "task.horizon=12", "task.shots=2", "task.queries=2", f"hydra.run.dir={tmp_path / 'run'}")
+    page = report(tmp_path / "run", output=tmp_path / "page.html")
+    assert "A rollout on an unseen task" in page and "after 2 steps" in page

@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from innerloop.algorithms.fomaml import FOMAML
+from innerloop.algorithms.learn2learn import learn2learn_class
 from innerloop.algorithms.maml import MAML
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
@@ -115,6 +116,7 @@ def truth(model, steps):
 
 
 def outer_gradient(cls, model, engine, steps, surrogate="dice", baseline=True, record=False):
+    cls = learn2learn_class(cls) if engine == "learn2learn" else cls
     algorithm = cls(model, enumerated(surrogate, baseline), getattr(engines, engine), LR, steps)
     tasks = Examples(torch.arange(TASKS, dtype=torch.get_default_dtype()).unsqueeze(-1), torch.zeros(TASKS, 1, dtype=torch.long))
     episodes = Episode(tasks, tasks)
@@ -135,7 +137,7 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize("record", [False, True])
-@pytest.mark.parametrize("engine", ["vmap", "loop"])
+@pytest.mark.parametrize("engine", ["vmap", "loop", "learn2learn"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_dice_has_the_true_outer_gradient(steps, engine, record, float64):
     """With the exact baseline and without one, for a network of states, by autograd through dynamic programming; recorded or not."""
@@ -332,7 +334,7 @@ def test_other_learners_refuse_a_policy_in_a_sentence(algo, tmp_path):
         run(compose_run(*SMALL, "task=compass", f"algo={algo}", "task.horizon=4", *POLICIES), tmp_path)
 
 
-@pytest.mark.parametrize("more", [["threads=2"], ["engine=loop"], ["engine.chunk_size=1"]], ids=str)
+@pytest.mark.parametrize("more", [["threads=2"], ["engine=loop"], ["engine.chunk_size=1"], ["engine=learn2learn"]], ids=str)
 def test_policies_give_the_same_numbers_on_every_path(more, tmp_path):
     common = [
         *SMALL,

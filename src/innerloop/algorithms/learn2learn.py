@@ -23,7 +23,7 @@ from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.reptile import Reptile
 from innerloop.config import InputError
 from innerloop.engine.forward import Weights, output_of
-from innerloop.episode import Examples
+from innerloop.episode import Episode, Examples
 
 try:
     with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end
@@ -48,13 +48,25 @@ class Learn2LearnLoop:
         with torch.enable_grad():
             learners = [self.learner() for _ in support.x]
         yield learners
-        for _ in range(steps):
+        for at in range(steps):
+            batch = self.look(learners, support, at)
             with torch.enable_grad():
-                for learner, x, y in zip(learners, *support, strict=True):
+                for learner, x, y in zip(learners, *batch, strict=True):
                     if not keep_graph:
                         l2l.detach_module(learner, keep_requires_grad=True)
                     learner.adapt(self.objective.loss(self.run(learner, x)[None], y[None])[0])
             yield learners
+
+    @torch.no_grad()
+    def recorded(self: Any, episodes: Episode) -> Episode:
+        if self.objective.look is None:
+            return episodes
+        seen = []
+        for at, learners in enumerate(self.trajectory(episodes.support, self.adaptation_steps)):
+            if at < self.adaptation_steps:
+                seen.append(self.look(learners, episodes.support, at))
+        support = Examples(*(torch.stack(parts, 1) for parts in zip(*seen, strict=True))) if seen else episodes.support
+        return Episode(support, self.look(learners, episodes.query, None))
 
     def predict(self: Any, adapted: Any, x: Tensor) -> Tensor:
         return torch.stack([self.run(learner, task_x) for learner, task_x in zip(adapted, x, strict=True)])

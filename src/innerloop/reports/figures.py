@@ -104,6 +104,23 @@ def paths(title: str, steps: Sequence[int], tasks: Sequence[Sequence[np.ndarray]
         return svg(figure, title)
 
 
+def film(title: str, times: Sequence[int], rows: Sequence[Sequence[Sequence[Sequence[tuple[float, float]]] | None]]) -> str:
+    """Frames of a rollout: a row after each adaptation step, a column for each of `times`; lines (points of (x, y)), None after the end."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.1 * len(times) + 0.6, 1.1 * len(rows) + 0.3), layout="constrained")
+        grid = figure.subplots(len(rows), len(times), squeeze=False, sharex=True, sharey=True)
+        for step, (axes_row, frames) in enumerate(zip(grid, rows, strict=True)):
+            for axes, time, frame in zip(axes_row, times, frames, strict=True):
+                for line in frame or []:
+                    axes.plot(*zip(*line, strict=True), color=ramp(0.7), linewidth=1.8)
+                axes.set(xticks=[], yticks=[])
+                axes.set_aspect("equal")
+                if step == 0:
+                    axes.set_title(f"{time}", fontsize=10)
+            axes_row[0].set_ylabel(after(step), fontsize=10)
+        return svg(figure, title)
+
+
 def episode(title: str, support: np.ndarray, query: np.ndarray, before: np.ndarray | None, after: np.ndarray) -> str:
     """One episode of images, a row for each class. support (ways, shots, h, w, c), query (ways, queries, h, w, c), in [0, 1],
     NaN where a class has fewer; before, after: predicted ways (ways, queries), before adaptation if it has steps. Under each query stands

@@ -42,7 +42,7 @@ def draw_episodes(run: Run, evidence: Evidence, answers: Answers | None) -> list
     """Test episodes to look at: functions of one variable, or a classifier's best, median and worst one."""
     tasks = run.data.tasks
     if tasks.objective.look:
-        return draw_rollouts(run) if tasks.world.place else []  # type: ignore[attr-defined]
+        return draw_rollouts(run) if tasks.world.place else draw_film(run)  # type: ignore[attr-defined]
     if tasks.ways is None and tasks.input_shape == (1,) and tasks.outputs == 1:
         return [Chart("Unseen functions", draw_fits(run), [], [], "The first test episodes: none was picked.")]
     if answers is None or not tasks.ways:
@@ -138,6 +138,21 @@ def draw_rollouts(run: Run, count: int = 3, shown: int = 10) -> list[Chart]:
     goals = [episodes.query.x[task].numpy() if two else None for task in range(count)]
     note = f"The first test tasks, a row each: none was picked. {shown} rollouts of each."
     return [Chart("Rollouts on unseen tasks", figures.paths("Rollouts", range(len(columns)), of_tasks, goals), [], [], note, wide=True)]
+
+
+@torch.no_grad()
+def draw_film(run: Run, moments: int = 9) -> list[Chart]:
+    """A rollout in the first test task, after 0, 1, ... adaptation steps; nothing where the world has no pictures."""
+    algorithm, episodes, world = run.learner.algorithm, run.data.test_episodes.meta_batch(range(1)), run.data.tasks.world  # type: ignore[attr-defined]
+    times = sorted({round(i * (world.horizon - 1) / (moments - 1)) for i in range(moments)})
+    rows = []
+    for adapted in algorithm.trajectory(episodes.support, min(run.cfg.eval_adaptation_steps, 3)):
+        x, y = algorithm.look(adapted, episodes.query, None)
+        rows.append([world.pose(x[0, time].tolist()) if y[0, time, -1] else None for time in times])
+    if not rows[0][0]:
+        return []
+    note = "The first rollout in the first test task: none was picked. Numbers are steps; an empty frame is after its end."
+    return [Chart("A rollout on an unseen task", figures.film("A rollout", times, rows), [], [], note, wide=True)]
 
 
 def draw_step_sizes(run: Run) -> Chart | None:

@@ -1,6 +1,7 @@
 """A pole on a cart."""
 
 from collections.abc import Sequence
+from math import cos, sin
 from typing import Any
 
 import torch
@@ -34,13 +35,19 @@ class Cart(NativeWorld):
         gravity, half, mass, strength = task.unbind(-1)
         x, speed, angle, turning = state.unbind(-1)
         force = strength * (2 * action[..., 0] - 1)
-        cos, sin, whole = angle.cos(), angle.sin(), CART + mass
-        push = (force + mass * half * turning.square() * sin) / whole
-        twist = (gravity * sin - cos * push) / (half * (4 / 3 - mass * cos.square() / whole))
-        pull = push - mass * half * twist * cos / whole
+        along, across, whole = angle.cos(), angle.sin(), CART + mass
+        push = (force + mass * half * turning.square() * across) / whole
+        twist = (gravity * across - along * push) / (half * (4 / 3 - mass * along.square() / whole))
+        pull = push - mass * half * twist * along / whole
         state = torch.stack([x + STEP * speed, speed + STEP * pull, angle + STEP * turning, turning + STEP * twist], -1)
         ended = (state[..., 0].abs() > 2.4) | (state[..., 2].abs() > torch.pi / 15)
         return state, torch.ones_like(x), ended
+
+    def pose(self, observation: list[float]) -> list[list[tuple[float, float]]]:
+        """The cart, and the pole upon it; the angle is drawn three times as large."""
+        x, _, angle, _ = observation[:4]
+        cart = [(x - 0.4, 0.0), (x + 0.4, 0.0), (x + 0.4, -0.3), (x - 0.4, -0.3), (x - 0.4, 0.0)]
+        return [cart, [(x, 0.0), (x + 1.5 * sin(3 * angle), 1.5 * cos(3 * angle))]]
 
 
 class CartPole(WorldTasks):

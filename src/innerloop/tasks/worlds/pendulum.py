@@ -40,6 +40,11 @@ class Swing(NativeWorld):
         speed = (speed + STEP * turning).clamp(-8, 8)
         return torch.stack([angle + STEP * speed, speed], -1), reward, torch.zeros_like(off, dtype=torch.bool)
 
+    def pose(self, observation: list[float]) -> list[list[tuple[float, float]]]:
+        """The rod; upright is up."""
+        cos, sin, _ = observation[:3]
+        return [[(0.0, 0.0), (-sin, cos)]]
+
 
 class Pendulum(WorldTasks):
     """Pendulums whose physics are drawn from the ranges gravity (m/s²), length (m), mass (kg) and torque (Nm)."""

@@ -26,12 +26,17 @@ class Rollouts(NamedTuple):
 
 
 class World(ABC):
-    """A family of environments in which policies act. place: the first two numbers of an observation are a place, which reports draw."""
+    """A family of environments in which policies act. place: the first two numbers of an observation are a place, which reports draw; where
+    they are not, `pose` may say what to draw."""
 
     observations: int  # length of an observation
     actions: Actions
     horizon: int  # the most steps of a rollout
     place = False
+
+    def pose(self, observation: list[float]) -> list[list[tuple[float, float]]]:
+        """The lines that make a picture of an observation; none where there is no picture."""
+        return []
 
     @abstractmethod
     def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
