@@ -55,6 +55,10 @@ def needs(choice, folder):
             if not (DATA / name).is_dir():
                 pytest.skip(f"no data at {DATA / name}; set INNERLOOP_DATA")
             return [f"task.root={DATA / name}"]
+    if choice in ("task=pictures", "experiment=pictures"):
+        return [f"task.root={write_tree(folder / 'images', image_files())}"]
+    if choice == "model=siren":
+        return ["task=pictures", *needs("task=pictures", folder)]
     if choice == "task=images":
         return [f"task.root={write_tree(folder / 'images', image_files())}", *SMALL]
     if choice == "task=text_csv":

@@ -76,6 +76,11 @@ def mean_squared_error(predictions: Tensor, y: Tensor) -> Tensor:
     return (precise(predictions) - y).square().mean((-2, -1))
 
 
+def psnr(predictions: Tensor, y: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each task, in dB, of values from 0 to 1: both (tasks, n, outputs) -> (tasks,)."""
+    return -10 * mean_squared_error(predictions, y).clamp(min=1e-12).log10()
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss that both loops descend, and the metric that is reported under its name.
@@ -108,3 +113,4 @@ CLASSIFICATION = Objective(
 )
 LANGUAGE = Objective("perplexity", token_cross_entropy, perplexity, True)
 REGRESSION = Objective("mse", mean_squared_error, mean_squared_error, True)
+PICTURE = Objective("psnr", mean_squared_error, psnr, False)

@@ -104,6 +104,21 @@ def paths(title: str, steps: Sequence[int], tasks: Sequence[Sequence[np.ndarray]
         return svg(figure, title)
 
 
+def pictures(title: str, columns: Mapping[str, Sequence[np.ndarray]]) -> str:
+    """Pictures (h, w, channels) in [0, 1], a row each, in columns of a name."""
+    rows = len(next(iter(columns.values())))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, len(columns), squeeze=False)
+        for column, (name, shown) in enumerate(columns.items()):
+            grid[0, column].set_title(name, fontsize=10)
+            for axes, picture in zip(grid[:, column], shown, strict=True):
+                axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+        return svg(figure, title)
+
+
 def film(title: str, times: Sequence[int], rows: Sequence[Sequence[Sequence[Sequence[tuple[float, float]]] | None]]) -> str:
     """Frames of a rollout: a row after each adaptation step, a column for each of `times`; lines (points of (x, y)), None after the end."""
     with matplotlib.rc_context(STYLE):

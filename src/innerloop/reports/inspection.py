@@ -12,6 +12,7 @@ from torch import Tensor
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.episode import Episode
+from innerloop.objective import PICTURE
 from innerloop.reports import figures
 from innerloop.reports.charts import Chart
 from innerloop.runs.answers import Answers
@@ -43,6 +44,9 @@ def draw_episodes(run: Run, evidence: Evidence, answers: Answers | None) -> list
     tasks = run.data.tasks
     if tasks.objective.look:
         return draw_rollouts(run) if tasks.world.place else draw_film(run)  # type: ignore[attr-defined]
+    if tasks.objective is PICTURE:
+        note = "The first test pictures: none was picked. What it was fitted to, the picture, and what the network draws."
+        return [Chart("Unseen pictures", draw_pictures(run), [], [], note, wide=True)]
     if tasks.ways is None and tasks.input_shape == (1,) and tasks.outputs == 1:
         return [Chart("Unseen functions", draw_fits(run), [], [], "The first test episodes: none was picked.")]
     if answers is None or not tasks.ways:
@@ -120,6 +124,27 @@ def draw_fits(run: Run, count: int = 3) -> str:
         support = (episodes.support.x[task, :, 0].tolist(), episodes.support.y[task, :, 0].tolist(), None)
         shown.append((truth, support, [predictions[task, order, 0].tolist() for predictions in found.values()]))
     return figures.fits("Unseen functions", list(found), shown)
+
+
+def draw_pictures(run: Run, count: int = 3) -> str:
+    """Some unseen pictures, and what the network makes of them."""
+    episodes, last, size = run.data.test_episodes.meta_batch(range(count)), run.cfg.eval_adaptation_steps, run.data.tasks.size  # type: ignore[attr-defined]
+    found = predictions_after(run, episodes, {0, min(1, last), min(2, last), last})
+    columns: dict[str, list[np.ndarray]] = {}
+    if run.data.tasks.pixels is not None:  # type: ignore[attr-defined]
+        columns["support"] = [shown_alone(x, y, size) for x, y in zip(*episodes.support, strict=True)]
+    columns["picture"] = [y.view(size, size, -1).numpy() for y in episodes.query.y]
+    for step, predictions in found.items():
+        columns[figures.after(step)] = [p.view(size, size, -1).clamp(0, 1).cpu().numpy() for p in predictions]
+    return figures.pictures("Unseen pictures", columns)
+
+
+def shown_alone(x: Tensor, y: Tensor, size: int) -> np.ndarray:
+    """The pixels of a support set on white."""
+    picture = torch.ones(size, size, y.shape[-1])
+    rows, columns = ((x + 1) / 2 * size - 0.5).round().long().unbind(-1)
+    picture[rows, columns] = y
+    return picture.numpy()
 
 
 @torch.no_grad()

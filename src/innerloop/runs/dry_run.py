@@ -12,7 +12,7 @@ from innerloop.algorithms.base import Algorithm, GradientBased
 from innerloop.config import InputError
 from innerloop.engine.forward import loop, vmap
 from innerloop.episode import Episode, Examples
-from innerloop.objective import LANGUAGE, REGRESSION
+from innerloop.objective import LANGUAGE, PICTURE, REGRESSION
 from innerloop.training.checkpoint import random_state, set_random_state
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> tuple[Tens
 def shape_of(algorithm: Algorithm[Any], few: Episode, outputs: int) -> torch.Size:
     y = few.query.y
     of_each = y.shape[:2] if algorithm.objective.look else y.shape  # of a step in a rollout y has several numbers
-    return y.shape if algorithm.objective is REGRESSION else torch.Size((*of_each, outputs))
+    return y.shape if algorithm.objective in (REGRESSION, PICTURE) else torch.Size((*of_each, outputs))
 
 
 def check_shape(algorithm: Algorithm[Any], predictions: Tensor, wanted: torch.Size) -> None:

@@ -18,7 +18,7 @@ from innerloop.config import InputError
 from innerloop.engine.forward import loop
 from innerloop.files import write_whole
 from innerloop.models.hf import HuggingFace
-from innerloop.objective import CLASSIFICATION, REGRESSION, Objective
+from innerloop.objective import CLASSIFICATION, PICTURE, REGRESSION, Objective
 from innerloop.runs.build import Run, algorithm_of
 from innerloop.runs.trust import check_trusted
 from innerloop.tasks import readers
@@ -26,7 +26,7 @@ from innerloop.tasks.texts.texts import BagOfTokens
 from innerloop.training.temperature import answers_to, fit_temperature
 
 FILE, WEIGHTS = "learner.json", "model.safetensors"
-OBJECTIVES = {objective.metric: objective for objective in (CLASSIFICATION, REGRESSION)}
+OBJECTIVES = {objective.metric: objective for objective in (CLASSIFICATION, REGRESSION, PICTURE)}
 FORMAT = 1
 SET_ANEW = ("pad_token_id", "id2label", "label2id", "architectures", "transformers_version")  # by model=hf, for the task
 
