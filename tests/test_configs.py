@@ -31,6 +31,10 @@ NEEDS = {  # what a choice makes no sense without
     ),  # the test has two steps
     "algo=centroid": ["task=glyphs"],
     "algo=rl2": ["task=bandit"],
+    "backbone=timm": ["task=glyphs", "model=adapter", "backbone.name=test_resnet", "backbone.size=32"],
+    "backbone=torchvision": ["task=glyphs", "model=adapter", "backbone.size=32"],
+    "model=adapter": ["task=glyphs", "backbone=torchvision", "backbone.size=32"],
+    "model=conv4_32": ["task=glyphs"],
     "model=recurrent_policy": ["task=bandit", "algo=rl2"],
     "model=small_policy": ["task=bandit"],
     "algo=nearest_mean": ["task=glyphs"],

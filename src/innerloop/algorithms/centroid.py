@@ -1,7 +1,5 @@
 """The baseline of frozen features."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +18,6 @@ class Centroid(ProtoNet):
 
     baseline = True
     by_class = True
-    scale = 10.0  # of the logits, whose features have length 1: without it all answers are equally unsure (Chen et al. 2021)
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, train_classes: int | None
@@ -28,30 +25,14 @@ class Centroid(ProtoNet):
         if not train_classes:
             raise InputError("algo=centroid learns the classes of the training split, and this task has none; use algo=joint")
         classifier = class_head(model, train_classes)  # before the head is dropped
-        super().__init__(model, objective, engine, ways, train_ways)
+        super().__init__(model, objective, engine, ways, train_ways, metric="cosine")
         self.classifier = classifier
 
     def only_trains(self, name: str) -> bool:
         return name.startswith("classifier.")
 
-    def embed(self, x: Tensor) -> Tensor:
-        return nn.functional.normalize(super().embed(x), dim=-1)
-
-    def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
-        return self.scale * super().predict(adapted, x)
-
-    def network(self, adapted: Tensor) -> nn.Sequential:
-        return nn.Sequential(copy.deepcopy(self.model), UnitLength(), self.nearest(adapted[0].detach()))
-
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         (support_x, support_y), (query_x, query_y) = episodes
         x, y = torch.cat([support_x, query_x], 1), torch.cat([support_y, query_y], 1)
-        predictions = self.classifier(super().embed(x))
+        predictions = self.classifier(self.features(x))
         return self.objective.loss(predictions, y), predictions[:, support_x.shape[1] :]
-
-
-class UnitLength(nn.Module):
-    """Features (n, d) scaled to length 1."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.normalize(x, dim=-1)

@@ -13,6 +13,9 @@ class NearestMean(ProtoNet):
     baseline = True
     learns = False
 
-    def __init__(self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, as_vectors: nn.Module) -> None:
-        super().__init__(model, objective, engine, ways, train_ways)
+    def __init__(
+        self, model: nn.Module, objective: Objective, engine: Engine, ways: int, train_ways: int, as_vectors: nn.Module,
+        metric: str = "euclidean",
+    ) -> None:  # fmt: skip
+        super().__init__(model, objective, engine, ways, train_ways, metric)
         self.model = as_vectors

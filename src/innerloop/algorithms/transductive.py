@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.centroid import Centroid
-from innerloop.algorithms.protonet import ProtoNet
 from innerloop.config import InputError, check_choice
 from innerloop.engine.forward import Engine
 from innerloop.episode import Episode, Examples
@@ -38,7 +37,7 @@ class Transductive(Centroid):
         self.centre = nn.Parameter(torch.zeros(self.classifier.in_features))
 
     def embed(self, x: Tensor) -> Tensor:
-        found = ProtoNet.embed(self, x)
+        found = self.features(x)
         if self.method == "pt_map":  # its power transform, for features of either sign
             return nn.functional.normalize(found.sign() * (found.abs() + 1e-6).sqrt(), dim=-1)
         return nn.functional.normalize(found - self.centre, dim=-1)
@@ -55,7 +54,7 @@ class Transductive(Centroid):
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """Centroid's; the outer loop finds the mean of the training features too, as what is nearest to them in squares."""
         (support_x, support_y), (query_x, query_y) = episodes
-        found = ProtoNet.embed(self, torch.cat([support_x, query_x], 1))
+        found = self.features(torch.cat([support_x, query_x], 1))
         predictions = self.classifier(found)
         distance = (found.detach() - self.centre).square().sum(-1).mean(-1) / 2
         loss = self.objective.loss(predictions, torch.cat([support_y, query_y], 1))

@@ -26,6 +26,7 @@ from innerloop.runs.dry_run import check_model
 from innerloop.runs.frozen_episodes import FrozenEpisodes
 from innerloop.runs.pretrained import base_weights, check_tokens
 from innerloop.tasks.base import Tasks
+from innerloop.tasks.features import Seen
 from innerloop.training.checkpoint import AtomicFiles, State
 from innerloop.training.data import EpisodicDataModule
 from innerloop.training.learner import MetaLearner
@@ -90,6 +91,8 @@ def build_run(cfg: DictConfig) -> Run:
     torch.set_num_threads(cfg.threads or ALL_THREADS)
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     tasks = build(cfg.task)
+    if cfg.backbone is not None:
+        tasks = Seen(tasks, build(cfg.backbone))
     data = EpisodicDataModule(
         tasks, cfg.seed, cfg.outer_steps * accumulated(cfg), cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes,
         cfg.eval_batch_size, cfg.num_workers, cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,

@@ -1,0 +1,91 @@
+"""Features of a frozen network in the place of images, made once."""
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from filelock import FileLock
+
+from innerloop.config import InputError
+from innerloop.tasks.archives import with_progress_bar
+from innerloop.tasks.base import Split, Tasks
+from innerloop.tasks.class_episodes import ClassEpisodes
+from innerloop.tasks.places import place_for
+from innerloop.tasks.prepared import Unprepared, read_prepared, write_prepared
+
+AT_ONCE = 64  # images through the network
+
+
+class Features(Protocol):
+    """What sees: images (n, channels, h, w) uint8 -> (n, width) float32, always the same under the same `key`."""
+
+    key: str
+    width: int
+
+    def __call__(self, images: np.ndarray) -> np.ndarray: ...
+
+
+class Seen(Tasks):
+    """Tasks of classes of images, as a frozen network sees them: all images once through it, into a file in the user's cache folder, which
+    is found again by what is in the images and in the network. Inputs are features (width,); images are not changed at random any more.
+
+    Raises InputError for tasks that are not of images.
+    """
+
+    reader = None  # which would have to have the network at hand
+
+    def __init__(self, tasks: Tasks, see: Features) -> None:
+        if len(tasks.input_shape) != 3 or tasks.ways is None:
+            raise InputError("backbone=... sees images of classes, and this task has none; use task=images or another of images")
+        self.tasks, self.see = tasks, see
+        self.objective, self.outputs, self.varied = tasks.objective, tasks.outputs, tasks.varied
+        self.ways, self.train_ways, self.shots, self.queries = tasks.ways, tasks.train_ways, tasks.shots, tasks.queries
+        self.input_shape = (see.width,)
+
+    @property
+    def name(self) -> str:
+        return self.tasks.name
+
+    def contents(self, split: Split) -> dict[str, np.ndarray]:
+        return self.tasks.contents(split)
+
+    def distribution(self, split: Split) -> ClassEpisodes:
+        episodes = copy.copy(self.tasks.distribution(split))
+        if not isinstance(episodes, ClassEpisodes) or episodes.inputs.dtype != np.uint8:
+            raise InputError("backbone=... sees images, and the inputs of this task are other numbers; leave it out")
+        turns = [0] * len(episodes.members) if episodes.quarter_turns is None else episodes.quarter_turns
+        shown = [(row, turn) for rows, turn in zip(episodes.members, turns, strict=True) for row in rows]
+        places = {key: index for index, key in enumerate(dict.fromkeys(shown))}
+        episodes.inputs = features_of(episodes.inputs, list(places), self.see)
+        episodes.members = [np.array([places[row, turn] for row in rows]) for rows, turn in zip(episodes.members, turns, strict=True)]
+        episodes.quarter_turns, episodes.augment = None, ()
+        return episodes
+
+
+def features_of(images: np.ndarray, shown: list[tuple[int, int]], see: Features) -> np.ndarray:
+    """Of the images `shown`, (row, quarter turns) each: (len(shown), width)."""
+
+    def batches() -> Iterator[np.ndarray]:
+        for start in range(0, len(shown), AT_ONCE):
+            yield np.stack([np.rot90(images[row], turn, axes=(-2, -1)) for row, turn in shown[start : start + AT_ONCE]])
+
+    digest = hashlib.blake2b(digest_size=16)
+    for batch in batches():
+        digest.update(np.ascontiguousarray(batch).data)
+    state = f"{see.key} {images.shape} {digest.hexdigest()}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innerloop" / "features"
+    path = place_for(cache, f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.prepared")
+    if not (ready := read_prepared(path, state, float("inf"))):
+        with FileLock(f"{path}.lock"):  # several processes may start at once; the first looks, the others wait
+            ready = read_prepared(path, state, float("inf"))
+            if not ready:
+                at_once = with_progress_bar(batches(), "what the backbone sees (once)", -(-len(shown) // AT_ONCE))
+                seen = (row for batch in at_once for row in see(batch))
+                write_prepared(path, Unprepared((len(shown), see.width), seen, {}, "<f4"), state)
+                ready = read_prepared(path, state, float("inf"))
+    assert ready
+    return ready.images

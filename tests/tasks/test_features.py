@@ -1,0 +1,129 @@
+"""Features of a frozen network in the place of images."""
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop.config import InputError
+from innerloop.models.eyes import Eyes
+from innerloop.runs.build import build_run
+from innerloop.runs.experiment import run
+from innerloop.tasks import features
+from tests.conftest import TINY, compose_run
+from tests.tiny_data import image_files, write_tree
+
+SMALL = ["task.ways=2", "task.queries=2", "task.shots=1", "task.size=16"]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def small_eyes(**changed):
+    settings = {"library": "torchvision", "name": "resnet18", "weights": None, "size": 32, "mean": None, "std": None, "settings": {}}
+    return Eyes(**settings | changed)
+
+
+@pytest.fixture
+def images(tmp_path):
+    root = write_tree(tmp_path / "images", image_files())
+    return [*TINY, "task=images", f"task.root={root}", *SMALL, "backbone=torchvision", "backbone.size=32", "model=adapter"]
+
+
+def test_they_are_those_of_a_fresh_pass(images):
+    data = build_run(compose_run(*images)).data
+    plain = build_run(compose_run(*[o for o in images if not o.startswith(("backbone", "model"))])).data
+    see = small_eyes()
+    for ours, theirs in zip(data.test_episodes[3], plain.test_episodes[3], strict=True):
+        expected = see((theirs.x * 255).round().to(torch.uint8).numpy())
+        np.testing.assert_allclose(ours.x.numpy(), expected, rtol=1e-4, atol=1e-5)
+        assert torch.equal(ours.y, theirs.y)
+
+
+def test_the_second_time_nothing_is_looked_at(images, monkeypatch):
+    first = build_run(compose_run(*images)).data.test_episodes[0]
+    monkeypatch.setattr(Eyes, "__call__", None)
+    again = build_run(compose_run(*images)).data.test_episodes[0]
+    assert torch.equal(first.support.x, again.support.x)
+
+
+def test_another_image_or_network_is_looked_at_anew(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16), dtype=np.uint8)
+    seen = []
+
+    class Counting:
+        key, width = "a", 2
+
+        def __call__(self, images):
+            seen.append(len(images))
+            return images.reshape(len(images), -1)[:, :2].astype(np.float32)
+
+    see, shown = Counting(), [(0, 0), (1, 0), (1, 1)]
+    first = features.features_of(rows, shown, see)
+    assert np.array_equal(first, features.features_of(rows, shown, see)) and seen == [3]
+    assert np.array_equal(first[2], np.rot90(rows[1], 1, axes=(-2, -1)).reshape(-1)[:2])  # turned
+    changed = rows.copy()
+    changed[1, 0, 0, 0] ^= 1
+    assert features.features_of(changed, shown, see)[1, 0] == changed[1, 0, 0, 0] and seen == [3, 3]
+    see.key = "b"
+    features.features_of(rows, shown, see)
+    assert seen == [3, 3, 3]
+    for file in (tmp_path / "cache").rglob("*.prepared"):
+        file.write_bytes(file.read_bytes()[:-40] + b"0" * 40)
+    assert np.array_equal(first, features.features_of(rows, shown, see)) and len(seen) == 4  # damaged
+
+
+def test_statistics_and_weights_stay_as_they_are():
+    see = small_eyes()
+    before = {name: value.clone() for name, value in see.body.state_dict().items()}
+    rows = np.random.default_rng(0).integers(0, 256, (6, 1, 16, 16), dtype=np.uint8)
+    together = see(rows)
+    np.testing.assert_allclose(together[:1], see(rows[:1]), rtol=1e-4, atol=1e-5)  # no batch statistics
+    assert all(torch.equal(before[name], value) for name, value in see.body.state_dict().items())
+    assert see.width == 512 and together.shape == (6, 512)
+
+
+def test_the_key_names_all_that_changes_a_feature(tmp_path):
+    torch.manual_seed(3)
+    file = tmp_path / "weights.pth"
+    torch.save(small_eyes().body.state_dict(), file)
+    keys = [small_eyes(**changed).key for changed in ({}, {"size": 48}, {"mean": [0.5] * 3}, {"name": "resnet34"}, {"weights": str(file)})]
+    assert len({*keys}) == 5 and small_eyes().key == keys[0]
+
+
+@pytest.mark.parametrize("algo", ["nearest_mean", "protonet", "maml", "ridge", "joint", "baseline"])
+def test_learners_run_on_features(algo, images, tmp_path):
+    results = run(compose_run(*images, f"algo={algo}"), tmp_path / "run")
+    assert results["value"] is not None and results["task"] == "images"
+
+
+def test_an_adapter_begins_as_it_is(images):
+    euclidean, nearest = (build_run(compose_run(*images, f"algo={algo}")) for algo in ("protonet", "nearest_mean"))
+    episodes = euclidean.data.test_episodes.meta_batch(range(2))
+    ours, theirs = (r.learner.eval()(episodes.support, episodes.query.x) for r in (euclidean, nearest))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_by_cosine_no_length_counts(images):
+    algorithm = build_run(compose_run(*images, "algo=nearest_mean", "algo.metric=cosine")).learner.algorithm.eval()
+    episodes = build_run(compose_run(*images)).data.test_episodes.meta_batch(range(2))
+    scaled = 3 * episodes.query.x
+    adapted = algorithm.adapt(episodes.support)
+    torch.testing.assert_close(algorithm.predict(adapted, scaled), algorithm.predict(adapted, episodes.query.x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides, sentence",
+    [
+        ([*TINY, "backbone=torchvision"], "sees images of classes, and this task has none"),
+        ([*TINY, "task=tabular", "backbone=torchvision"], "sees images of classes, and this task has none"),
+        ([*TINY, "task=glyphs", "model=adapter"], r"model=adapter takes features, and inputs here are \(1, 28, 28\)"),
+        ([*TINY, "task=glyphs", "backbone=torchvision", "backbone.weights=nowhere.pth"], "weights=nowhere.pth cannot be read"),
+        ([*TINY, "task=glyphs", "backbone=torchvision", "backbone.mean=[1,2]"], "backbone.mean and backbone.std must be three numbers"),
+        ([*TINY, "task=glyphs", "backbone=torchvision", "backbone.name=resnet"], "name=resnet is no network of torchvision"),
+    ],
+)
+def test_what_does_not_fit_is_said(overrides, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build_run(compose_run(*overrides))
