@@ -12,7 +12,7 @@ demo: install
 test: install check
 	$(BIN)/python -m pytest -n 2
 
-# what takes half a minute or more and has a quicker test beside it
+# the demo, the longer notebooks, and what takes half a minute or more and has a quicker test beside it
 test-slow: install
 	$(BIN)/python -m pytest -n 2 -m slow
 

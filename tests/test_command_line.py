@@ -153,7 +153,10 @@ def test_load_run_gives_the_trained_weights(finished):
         (["seed=-1"], "seed must be a whole number >= 0 and <= 4294967295, got -1"),
         (["seed=4294967296"], "seed must be a whole number >= 0 and <= 4294967295, got 4294967296"),
         (["outer_steps=7", "val_every=5"], "outer_steps=7 is no multiple of val_every=5, so its last steps would never be validated"),
-        (["task=glyphs", "task.train_ways=3"], "task.train_ways=3 differs from task.ways=5, but MAML has one output for each way"),
+        (
+            ["task=glyphs", "task.train_ways=3"],
+            "task.ways=5 and task.train_ways=3 are not one number, but MAML has one output for each way",
+        ),
         (["model.hidden=40"], "innerloop.models.mlp.MLP refuses its arguments"),
         (["optimizer.lr=-1"], "torch.optim.Adam refuses its arguments: Invalid learning rate: -1"),
         (["trainer.precision=half"], "lightning.Trainer refuses its arguments"),

@@ -20,6 +20,7 @@ CONTROL = b"Package: manpages-fr\nVersion: 1\nArchitecture: all\nMaintainer: nob
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+SLOW = ("04_language_model", "05_your_images", "06_policies")
 LONG = [path for path in NOTEBOOKS if path.stem == "04_language_model"]  # trains for a minute
 
 
@@ -37,7 +38,7 @@ def execute(path, shorten=False):
 
 
 @pytest.mark.filterwarnings("default")  # Jupyter's own
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem) for path in NOTEBOOKS])
 def test_notebook_runs_and_keeps_what_it_prints(path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the kernel: tests run side by side
     execute(path, shorten=path in LONG)
@@ -50,6 +51,7 @@ def test_long_notebook_runs_as_it_is(path):
     execute(path)
 
 
+@pytest.mark.slow
 def test_demo_trains_and_draws(tmp_path):
     """And its numbers are what the README claims of them, within loose bounds."""
     done = subprocess.run(

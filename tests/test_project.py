@@ -55,7 +55,7 @@ def test_it_trains_and_is_scored(own, tmp_path, monkeypatch):
 
 def test_its_choices_are_listed_and_typos_are_found(own):
     stdout, _ = innerloop("train", "--help", "task=mine", cwd=own)
-    assert ", mine, " in stdout and "experiment: first, " in stdout and "# Saw teeth." in stdout and "shots: 10" in stdout
+    assert ", mine, " in stdout and "experiment: bandit_rl2, first, " in stdout and "# Saw teeth." in stdout and "shots: 10" in stdout
     assert "task=mime is no choice, did you mean mine?" in innerloop("train", "task=mime", cwd=own, code=1)[1]
     (own / "conf" / "task" / "sinusoid.yaml").write_text("_target_: mine.Sawtooth\n")
     assert "sinusoid.yaml has the name of a choice of innerloop's own" in innerloop("train", *TINY, cwd=own, code=1)[1]

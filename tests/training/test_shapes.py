@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import innerloop
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.ridge import Ridge
@@ -139,6 +140,16 @@ def test_a_trained_run_takes_other_ways(tmp_path):
     call("-m", "innerloop", "eval", str(tmp_path / "run"), "task.ways=5", "task.shots=[1,4]")
     (other,) = (tmp_path / "run" / "evaluations").glob("*.json")
     assert json.loads(other.read_text())["ways"] == 5
+
+
+@pytest.mark.parametrize("algo", [TIED, ("algo=joint",)])
+def test_a_trained_run_is_fitted_to_more_classes(algo, tmp_path):
+    run(compose_run(*TINY, "task=tabular", "task.ways=3", *algo), tmp_path / "run")
+    x, y = np.random.default_rng(0).standard_normal((14, 10)).astype(np.float32), np.arange(14) % 7
+    learner = innerloop.load(tmp_path / "run").fit(x, y)
+    assert learner.predict_proba(x).shape == (14, 7) and set(learner.predict(x)) <= set(range(7))
+    learner.save(tmp_path / "kept")
+    np.testing.assert_allclose(innerloop.load(tmp_path / "kept").predict_proba(x), learner.predict_proba(x), rtol=1e-5)
 
 
 def test_functions_of_any_number_of_points(tmp_path):
