@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+import innerloop
 from innerloop.algorithms.fomaml import FOMAML
 from innerloop.algorithms.learn2learn import learn2learn_class
 from innerloop.algorithms.maml import MAML
@@ -382,6 +383,8 @@ def test_the_articles_goals_are_tested_on(tmp_path):
         (["reuse=0"], "reuse must be a whole number"),
         (["reuse=5", "trainer=ddp"], "reuse=5 runs on one device; use reuse=1 on several"),
         (["task.explore=true"], "task.explore=true weighs rollouts by returns as they are; set task.normalise=false"),
+        (["algo=joint", "task.inner_kl=0.1"], "task.explore and task.inner_kl are of the rollouts .* and algo=joint has an outer loss"),
+        (["algo=rl2", "task.inner_kl=0.1"], "and algo=rl2 has an outer loss of its own"),
         (["task.inner_kl=-1"], "task.inner_kl must be a number >= 0"),
         (["algo=rl2", "model=small_policy"], "algo=rl2 needs a policy that remembers; use model=recurrent_policy"),
         (["task.discount=2"], "task.discount must be a number from 0 to 1, got 2"),
@@ -426,6 +429,8 @@ def test_memory_learns_and_goes_on_to_the_same_bits(task, tmp_path):
     for name in ("results.json", "checkpoints/step-00000008.ckpt"):
         (tmp_path / name).unlink()
     assert run(cfg, tmp_path)["curve"] == whole["curve"] and len(whole["curve"]) == 3
+    with pytest.raises(InputError, match="has a policy that remembers and takes no steps"):
+        innerloop.load_policy(tmp_path)
 
 
 def test_one_that_is_told_the_task_sees_it(tmp_path):

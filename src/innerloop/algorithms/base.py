@@ -329,18 +329,18 @@ class GradientBased(Algorithm[Weights]):
         return weights
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
-        losses, predictions = super().forward(episodes)
-        return losses + self.inner_terms(episodes, predictions) if self.objective.inner_terms else losses, predictions
-
-    def inner_terms(self, episodes: Episode, predictions: Tensor) -> Tensor:
-        """What the examples of the inner steps add to the outer loss of each task (tasks,): of recorded rollouts."""
-        assert self.objective.inner_terms
-        scores = self.objective.score(predictions.detach(), episodes.query.y)
-        worth, total = scores - scores.mean(), torch.zeros_like(scores)
-        for at, weights in zip(range(self.adaptation_steps), self.trajectory(episodes.support, self.adaptation_steps), strict=False):
-            batch = self.look(weights, episodes.support, at)
-            total = total + self.objective.inner_terms(self.predict(weights, batch.x), batch.y, worth)
-        return total
+        if self.objective.inner_terms is None:
+            return super().forward(episodes)
+        (support, query), made = episodes, []
+        for at, weights in enumerate(self.trajectory(support, self.adaptation_steps)):
+            if at < self.adaptation_steps:
+                batch = self.look(weights, support, at)
+                made.append((self.predict(weights, batch.x), batch.y))
+        predictions = self.predict(weights, query.x)
+        losses, scores = self.outer_loss(predictions, query.y), self.objective.score(predictions.detach(), query.y)
+        for inner_predictions, y in made:
+            losses = losses + self.objective.inner_terms(inner_predictions, y, scores - scores.mean())
+        return losses, predictions
 
     @torch.no_grad()
     def recorded(self, episodes: Episode) -> Episode:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.base import Algorithm, GradientBased
 from innerloop.config import OWN, InputError, check_count, short_name, suggestion
 from innerloop.engine import forward as engines
 from innerloop.models.any_module import ends_in_head, make_ready
@@ -30,10 +30,9 @@ from innerloop.tasks.features import Seen
 from innerloop.training.checkpoint import AtomicFiles, State
 from innerloop.training.data import EpisodicDataModule
 from innerloop.training.learner import MetaLearner
-from innerloop.training.lightning_settings import accumulated, in_lightning_steps, quieten_lightning
+from innerloop.training.lightning_settings import accumulated, in_lightning_steps, in_trust_region, quieten_lightning
 from innerloop.training.shares import Execution
 from innerloop.training.signals import EndBySigterm
-from innerloop.training.trust_region import TrustRegion
 
 OF_TASKS = (
     "ways",
@@ -125,11 +124,9 @@ def build_run(cfg: DictConfig) -> Run:
 
 def checked_trust_region(cfg: DictConfig, tasks: Tasks) -> bool:
     """Whether the outer optimizer is TrustRegion. Raises InputError where it does not go with the rest."""
-    if target_class("optimizer", cfg.optimizer) is not TrustRegion:
-        return False
-    if tasks.objective.divergence is None:
+    if in_trust_region(cfg) and tasks.objective.divergence is None:
         raise InputError("optimizer=trust_region is for policies; use optimizer=adam, or a task such as task=compass")
-    return True
+    return in_trust_region(cfg)
 
 
 def algorithm_class(cfg: DictConfig) -> type[Algorithm[Any]]:
@@ -156,6 +153,11 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
     """Model and algorithm, fitted to the shapes of the tasks."""
     check_tokens(cfg)
     algorithm = algorithm_of(cfg.algo, cfg.model, tasks, engine)
+    if tasks.objective.inner_terms and type(algorithm).forward is not GradientBased.forward:
+        raise InputError(
+            f"task.explore and task.inner_kl are of the rollouts that inner steps learn from, and algo={short_name(cfg.algo._target_)} has "
+            "an outer loss of its own; leave them as they are, or use algo=maml"
+        )
     algorithm.varied = bool(tasks.varied)
     ways, train_ways = (tasks.varied.get(name, getattr(tasks, name)) for name in ("ways", "train_ways"))
     if (train_ways != ways or isinstance(ways, list)) and not algorithm.any_ways:

@@ -21,6 +21,8 @@ class DisjointEpisodes:
     Raises InputError for tasks without a pool of images, and where they are too few for two episodes.
     """
 
+    one_by_one = False
+
     def __init__(self, distribution: Any, most: int) -> None:
         if not isinstance(distribution, ClassEpisodes):
             raise InputError("disjoint=true draws episodes that share no image, and this task has no pool of images; leave it false")

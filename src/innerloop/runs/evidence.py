@@ -38,7 +38,7 @@ def ids_and_targets(episodes: Episodes, count: int, at_once: int = 100) -> tuple
     """Of the first `count` episodes of a split: their names, and the targets of their query sets; -1 where another has more of them."""
     names: list[str] = []
     targets: list[torch.Tensor] = []
-    at_once = 1 if getattr(episodes, "one_by_one", False) else at_once
+    at_once = 1 if episodes.one_by_one else at_once
     for start in range(0, count, at_once):
         batch = episodes.meta_batch(range(start, min(start + at_once, count)))
         names += names_of(batch)

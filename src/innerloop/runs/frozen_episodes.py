@@ -80,7 +80,7 @@ class FrozenEpisodes:
 def write_episodes(path: Path, episodes: Episodes, count: int) -> str:
     """Writes the first `count` episodes, images as bytes; returns their checksum, which is that of results.json."""
     more: dict[str, np.ndarray] = {}
-    if getattr(episodes, "one_by_one", False):  # all examples in a row, and how many each episode has
+    if episodes.one_by_one:  # all examples in a row, and how many each episode has
         single = [episodes.meta_batch(range(i, i + 1)) for i in range(count)]
         more["sizes"] = np.array([[part.x.shape[1] for part in episode] for episode in single])
         parts = zip(*single, strict=True)

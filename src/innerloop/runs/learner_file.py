@@ -109,7 +109,7 @@ def temperature_of(run: Run) -> float:
     learner, episodes, size = run.learner, run.data.val_episodes, run.data.eval_batch_size
     logits: list[Tensor] = []
     labels: list[Tensor] = []
-    size = 1 if getattr(episodes, "one_by_one", False) else size
+    size = 1 if episodes.one_by_one else size
     for start in range(0, len(episodes), size):
         batch = episodes.meta_batch(range(start, min(start + size, len(episodes))))
         batch = learner.transfer_batch_to_device(batch, learner.device, 0)

@@ -2,9 +2,7 @@
 
 import copy
 import hashlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +12,7 @@ from innerloop.config import InputError
 from innerloop.tasks.archives import with_progress_bar
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes
-from innerloop.tasks.places import place_for
+from innerloop.tasks.places import cache_folder, place_for
 from innerloop.tasks.prepared import Unprepared, read_prepared, write_prepared
 
 AT_ONCE = 64  # images through the network
@@ -77,8 +75,7 @@ def features_of(images: np.ndarray, shown: list[tuple[int, int]], see: Features)
     for batch in batches():
         digest.update(np.ascontiguousarray(batch).data)
     state = f"{see.key} {images.shape} {digest.hexdigest()}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innerloop" / "features"
-    path = place_for(cache, f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.prepared")
+    path = place_for(cache_folder() / "features", f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.prepared")
     if not (ready := read_prepared(path, state, float("inf"))):
         with FileLock(f"{path}.lock"):  # several processes may start at once; the first looks, the others wait
             ready = read_prepared(path, state, float("inf"))

@@ -30,10 +30,14 @@ def writable(folder: Path) -> bool:
         return False
 
 
+def cache_folder() -> Path:
+    """The user's, for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innerloop"
+
+
 def places(root: Path, name: str) -> tuple[Path, Path]:
     """Where a file that belongs to the data in `root` can be: there, or in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / name, cache / "innerloop" / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12] / name
+    return root / name, cache_folder() / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12] / name
 
 
 def place_for(root: Path, name: str) -> Path:

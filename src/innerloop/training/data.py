@@ -19,7 +19,12 @@ SHAPE = 3  # more: the random streams that shapes come from
 
 
 class Episodes(Protocol):
-    """A numbered list of episodes: drawn (EpisodeDataset), or from a file (frozen.py)."""
+    """A numbered list of episodes: drawn (EpisodeDataset), or from a file (frozen.py).
+
+    one_by_one: their shapes differ, so that a meta-batch is a single one.
+    """
+
+    one_by_one: bool
 
     def __len__(self) -> int: ...
 
@@ -153,7 +158,7 @@ class EpisodicDataModule(LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if len(episodes) < world:
             raise InputError(f"{len(episodes)} episodes are too few for {world} devices; raise val_episodes and test_episodes")
-        batches = MetaBatches(episodes, 1 if getattr(episodes, "one_by_one", False) else batch_size, rank, world)
+        batches = MetaBatches(episodes, 1 if episodes.one_by_one else batch_size, rank, world)
         return DataLoader(
             batches, batch_size=None, sampler=Remaining(len(batches), done), num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0, generator=torch.Generator(),  # its own: an iterator draws a number that no one uses

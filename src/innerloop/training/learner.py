@@ -139,17 +139,18 @@ class MetaLearner(LightningModule):
             episodes = Episode(*(Examples(*(v[start : start + size] for v in part)) for part in meta_batches))
             self._anneal(batch_index * self.steps_at_once + start // size)
             episodes = self.algorithm.recorded(episodes)
-            for left in reversed(range(0 if self.trust_region else self.reuse)):
-                loss, predictions = self.shares.take_gradients(episodes)
-                self._check(loss)
-                if left:  # Lightning counts its own
-                    optimizer.optimizer.step()  # type: ignore[union-attr]
-            if self.trust_region:
-                loss, predictions = self._within_region(optimizer, episodes)
-            else:
-                optimizer.step()  # type: ignore[union-attr]
+            take = self._within_region if self.trust_region else self._again_and_again
+            loss, predictions = take(optimizer, episodes)
             scheduler.step()  # type: ignore[union-attr, call-arg]
         self._log_training(loss, predictions, episodes, batch_index)
+
+    def _again_and_again(self, optimizer: Any, episodes: Episode) -> tuple[Tensor, Tensor]:
+        """`reuse` steps on one meta-batch; loss and predictions before the last."""
+        for left in reversed(range(self.reuse)):
+            loss, predictions = self.shares.take_gradients(episodes)
+            self._check(loss)
+            (optimizer.optimizer if left else optimizer).step()  # Lightning counts its own
+        return loss, predictions
 
     def _within_region(self, optimizer: Any, episodes: Episode) -> tuple[Tensor, Tensor]:
         """A step of TrustRegion on recorded rollouts; loss and predictions before it."""

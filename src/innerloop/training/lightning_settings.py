@@ -6,6 +6,7 @@ import warnings
 from omegaconf import DictConfig
 
 from innerloop.config import InputError, check_count
+from innerloop.training.trust_region import TrustRegion
 
 
 def accumulated(cfg: DictConfig) -> int:
@@ -15,15 +16,19 @@ def accumulated(cfg: DictConfig) -> int:
     return count
 
 
+def in_trust_region(cfg: DictConfig) -> bool:
+    """Whether the outer optimizer is TrustRegion, which takes steps of its own kind."""
+    return str(cfg.optimizer._target_) == f"{TrustRegion.__module__}.{TrustRegion.__name__}"
+
+
 def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
     """The Trainer's intervals, in meta-batches, or in several with steps_at_once. Raises InputError for what does not go with it."""
     check_count("reuse", cfg.reuse)
-    trust_region = str(cfg.optimizer._target_).endswith(".TrustRegion")
-    if cfg.steps_at_once == cfg.reuse == 1 and not trust_region:
+    if cfg.steps_at_once == cfg.reuse == 1 and not in_trust_region(cfg):
         return {"val_check_interval": cfg.val_every * accumulated(cfg)}
     several = f"steps_at_once={cfg.steps_at_once}" if cfg.steps_at_once > 1 else f"reuse={cfg.reuse}"
     plain = "steps_at_once=1" if cfg.steps_at_once > 1 else "reuse=1"
-    if trust_region:
+    if in_trust_region(cfg):
         several, plain = "optimizer=trust_region", "optimizer=adam reuse=1"
     if cfg.outer_steps % cfg.steps_at_once or cfg.val_every % cfg.steps_at_once:
         raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")

@@ -84,12 +84,12 @@ class TaskShares:
         """`outer_loss` and its backward: leaves the outer gradient in the parameters' .grad. One device only; quicker for small nets."""
         for parameter in self._parameters:
             parameter.grad = None
-        self.algorithm.told(episodes)
         size = self._share_size(len(episodes.support.x))
         if size is None:
             loss, predictions = self.outer_loss(episodes)
             loss.backward()
             return loss.detach(), predictions
+        self.algorithm.told(episodes)
         with self._watched():
             known = self._in_shares(episodes, size)
         loss = known.losses.mean()

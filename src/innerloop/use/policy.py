@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from innerloop.algorithms.base import GradientBased
 from innerloop.config import InputError, check_count
 from innerloop.episode import Examples
 from innerloop.runs.experiment import load_run
@@ -34,6 +35,8 @@ class AdaptivePolicy:
         run = load_run(Path(path).expanduser(), trust)
         if not run.data.tasks.objective.look:
             raise InputError(f"{path} learned from examples, not in environments; use innerloop.load")
+        if not isinstance(run.learner.algorithm, GradientBased):
+            raise InputError(f"{path} has a policy that remembers and takes no steps, which load_policy cannot fit; use algo=maml")
         self.tasks: Any = run.data.tasks
         self.steps = run.cfg.eval_adaptation_steps if steps is None else steps
         self.algorithm = copy.deepcopy(run.learner.algorithm).eval()

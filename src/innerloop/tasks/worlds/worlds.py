@@ -65,6 +65,8 @@ class WorldTasks(Tasks):
 class ListedEpisodes:
     """Tasks of given parameters (count, parameters), in order."""
 
+    one_by_one = False
+
     def __init__(self, tasks: WorldTasks, parameters: np.ndarray) -> None:
         self.tasks, self.parameters = tasks, parameters
 
