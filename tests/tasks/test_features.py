@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import innerloop
 from innerloop.config import InputError
 from innerloop.models.eyes import Eyes
 from innerloop.runs.build import build_run
@@ -96,6 +97,8 @@ def test_the_key_names_all_that_changes_a_feature(tmp_path):
 def test_learners_run_on_features(algo, images, tmp_path):
     results = run(compose_run(*images, f"algo={algo}"), tmp_path / "run")
     assert results["value"] is not None and results["task"] == "images"
+    with pytest.raises(InputError, match="was trained on features of a backbone, which a learner does not hold"):
+        innerloop.load(tmp_path / "run")
 
 
 def test_an_adapter_begins_as_it_is(images):

@@ -17,6 +17,13 @@ def make_ready(folder: Path, trust: bool) -> None:
         raise InputError(f"{folder} has no {FILE}, so it is neither a finished run nor a saved learner; name one")
     if not (folder / "results.json").is_file():
         raise InputError(f"the run in {folder} is not finished; give its command again, and it goes on")
-    write_learner(folder, load_run(folder, trust))
+    run = load_run(folder, trust)
+    write_learner(folder, run)
+    if run.cfg.backbone is not None:
+        raise InputError(
+            f"{folder} was trained on features of a backbone, which a learner does not hold; innerloop eval and report can read it"
+        )
+    if run.data.tasks.objective.look:
+        raise InputError(f"{folder} holds a policy, which is not fitted by examples; use innerloop.load_policy")
     if not (folder / FILE).is_file():
         raise InputError(f"{folder} holds a language model, which is not fitted by examples and labels; see docs/large_models.md")
