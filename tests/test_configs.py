@@ -91,6 +91,9 @@ def needs(choice, folder):
     if choice == "task=gymnasium":
         pytest.importorskip("gymnasium")
         return ["task.env=Pendulum-v1", "task.parameters={g: [5, 15]}", "task.horizon=4"]
+    if choice == "task=meta_world":
+        pytest.importorskip("metaworld")
+        return ["task.env=reach-v3", "task.reward_version=v2", "task.horizon=4", "task.shots=1", "task.queries=1"]
     if choice in ("task=cheetah_velocity", "task=cheetah_direction", "task=ant_velocity"):
         pytest.importorskip("mujoco")
         return ["task.horizon=4", "task.shots=2", "task.queries=2"]

@@ -6,16 +6,25 @@ import torch
 
 import innerloop
 from innerloop.config import InputError
+from innerloop.episode import Examples
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks.worlds.cartpole import Cart
-from innerloop.tasks.worlds.gymnasium import Environments
+from innerloop.tasks.worlds.gymnasium import Environments, Gymnasium
 from innerloop.tasks.worlds.pendulum import Swing
 from tests.conftest import TINY, compose_run
 
 gymnasium = pytest.importorskip("gymnasium")
 SMALL = [*TINY, "task=gymnasium", "task.horizon=4", "task.shots=3", "task.queries=3", "reuse=2", "model.hidden=[8]"]
 PENDULUM = ["task.env=Pendulum-v1", "task.parameters={g: [5, 15]}"]
+
+
+COMMON = dict(shots=2, queries=2, surrogate="vpg", discount=0.99, trace=1.0, normalise=True, clip=0.3)
+
+
+def solved(env, task, reward, info):
+    info["is_success"] = env.unwrapped.taken == 2 and env.unwrapped.gain > 2
+    return reward
 
 
 def nan(env, task, reward, info):
@@ -45,6 +54,14 @@ def registered():
     gymnasium.register("Remembering-v0", Remembering, disable_env_checker=True, order_enforce=False)
     yield
     del gymnasium.registry["Remembering-v0"]
+
+
+def test_success_is_at_any_step_where_the_environment_tells_of_it():
+    tasks = Gymnasium("Remembering-v0", {"gain": [1, 3]}, 6, "tests.tasks.test_gymnasium.solved", **COMMON)
+    assert tasks.world.succeeds
+    found = tasks.objective.look(fixed([-50.0, 50.0]), Examples(torch.tensor([[2.0], [3.0]]), torch.tensor([[1], [2]])), None)
+    assert tasks.objective.more["success"](found.y, found.y).tolist() == [0.0, 1.0]
+    assert not Environments("Remembering-v0", ["gain"], 6, None).succeeds
 
 
 def fixed(values):

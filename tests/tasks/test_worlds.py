@@ -81,7 +81,7 @@ def enumerated(surrogate, baseline):
                 _, values = true_return(transitions[task], rewards[task], of_states[index])
                 for step, (_, value) in enumerate(values):
                     above[index, :, step] -= value[states[:, step]]
-        found = Rollouts(x, logits, actions.expand(len(part.x), -1, -1).unsqueeze(-1).to(x.dtype), reward, chance)
+        found = Rollouts(x, logits, actions.expand(len(part.x), -1, -1).unsqueeze(-1).to(x.dtype), reward, chance, torch.zeros_like(chance))
         y = Columns(Discrete(ACTIONS)).pack(found, log_prob, above)
         return Examples(x, y.flatten(1, 2).detach())
 
@@ -178,7 +178,7 @@ def bandits_of_every_kind(chances, surrogate, explore):
         else:
             action, reward, there, advantage = arms.to(x.dtype), rewards, torch.ones(64, 3), rewards
         log_prob = Discrete(2).log_prob(logits, action.unsqueeze(-1))
-        return Examples(x, torch.stack([action, log_prob, advantage, reward, there], -1))
+        return Examples(x, torch.stack([action, log_prob, advantage, torch.zeros_like(there), reward, there], -1))
 
     return replace(objective, look=look), arms, rewards
 
@@ -234,7 +234,7 @@ def test_actions_are_as_likely_as_they_say(actions, float64):
 def rollouts(there, rewards, observations=None):
     there, rewards = torch.tensor(there)[None], torch.tensor(rewards, dtype=torch.get_default_dtype())[None]
     observations = torch.zeros(*rewards.shape, 1) if observations is None else observations
-    return Rollouts(observations, torch.zeros(*rewards.shape, 2), torch.zeros(*rewards.shape, 1), rewards, there)
+    return Rollouts(observations, torch.zeros(*rewards.shape, 2), torch.zeros(*rewards.shape, 1), rewards, there, there)
 
 
 def test_advantages_stop_at_the_end(float64):
@@ -258,7 +258,7 @@ def test_advantages_are_those_of_the_definition(float64):
     """Sum of delta discounted by discount * trace, with the values of a least-squares fit."""
     generator = torch.Generator().manual_seed(0)
     observations, rewards = torch.randn(1, 6, 4, 2, generator=generator), torch.randn(1, 6, 4, generator=generator)
-    found = Rollouts(observations, observations, observations, rewards, torch.ones(1, 6, 4, dtype=torch.bool))
+    found = Rollouts(observations, observations, observations, rewards, *[torch.ones(1, 6, 4, dtype=torch.bool)] * 2)
     settings = Settings(discount=0.9, trace=0.7, normalise=False)
     returns = np.array([[sum(0.9**k * rewards[0, i, t + k].item() for k in range(4 - t)) for t in range(4)] for i in range(6)])
     time = np.tile(np.arange(4) / 100, (6, 1))[..., None]
@@ -408,7 +408,7 @@ def test_memory_goes_on_from_rollout_to_rollout(tmp_path):
     recorded = algorithm.recorded(episodes)
     assert recorded.query.x.shape == (4, 3 * 18, 4 + 2 + 2)
     parameters = algorithm.predict(algorithm.birth(episodes.support.x), recorded.query.x)
-    action, old, _, reward, there = recorded.query.y.split([2, 1, 1, 1, 1], -1)
+    action, old, *_, reward, there = recorded.query.y.split([2, 1, 1, 1, 1, 1], -1)
     new = algorithm.world.actions.log_prob(parameters, action)
     torch.testing.assert_close(new[there[..., 0] > 0], old[..., 0][there[..., 0] > 0], rtol=1e-4, atol=1e-5)
     shown = recorded.query.x.unflatten(1, (3, 18))
@@ -447,7 +447,7 @@ def test_what_holds_on_to_the_support_policies_is_a_divergence(float64):
     logits = torch.randn(1, 50, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
     action = torch.arange(50.0).remainder(2).view(1, 50, 1)
     old = Discrete(2).log_prob(logits.detach(), action).unsqueeze(-1)
-    y = torch.cat([action, old, torch.zeros(1, 50, 2), torch.ones(1, 50, 1)], -1)
+    y = torch.cat([action, old, torch.zeros(1, 50, 3), torch.ones(1, 50, 1)], -1)
     same, other = (objective.inner_terms(of, y, torch.zeros(1)) for of in (logits, logits + torch.tensor([0.0, 0.5])))
     assert same.item() == 0 and other.item() > 0
     assert torch.autograd.grad(same.sum(), [logits])[0].abs().max() == 0

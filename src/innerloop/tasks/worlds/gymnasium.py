@@ -1,6 +1,5 @@
 """Anyone's environment."""
 
-import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pkgutil import resolve_name
@@ -11,20 +10,18 @@ import torch
 from torch import Tensor
 
 from innerloop.config import InputError, check_count, check_range
-from innerloop.tasks.worlds.actions import Actions, Continuous, Discrete
-from innerloop.tasks.worlds.world import Policy, Rollouts, World, normals
+from innerloop.tasks.worlds.stepped import SteppedWorld, actions_of
 from innerloop.tasks.worlds.worlds import WorldTasks
 
 CHANNELS = ("options.", "make.", "reward.")
 
 
-class Environments(World):
-    """Environments of gymnasium (https://gymnasium.farama.org), one for each rollout at hand, stepped one after the other.
+class Environments(SteppedWorld):
+    """Environments of gymnasium by name, one for each rollout at hand.
 
     parameters: names of what differs between tasks: an attribute of the environment, "make.NAME", an argument of gymnasium.make,
     "options.NAME", an option of reset, or "reward.NAME", which `reward` alone is told. reward: a function of (environment, task, reward,
-    info) in the place of the reward. Continuous
-    actions are in parts of the environment's range, and cut off at -1 and 1. A rollout that has ended is stepped no more.
+    info) in the place of the reward.
     """
 
     def __init__(self, name: str, parameters: Sequence[str], horizon: int | None, reward: str | None) -> None:
@@ -90,43 +87,8 @@ class Environments(World):
             del pool[key]  # made for tasks that are over
         return found
 
-    @torch.no_grad()
-    def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
-        tasks, envs = len(task), self.environments(task, count)
-        numbers = normals(seeds, at, count * self.horizon * self.actions.numbers).to(task).view(tasks, count, self.horizon, -1)
-        starts = [seed_of(seed, at, number) for seed in seeds.tolist() for number in range(count)]
-        observation = np.stack([self.first(env, seed, options) for (env, _, options), seed in zip(envs, starts, strict=True)])
-        there = np.ones(len(envs), bool)
-        found: list[tuple[Tensor, ...]] = []
-        for step in range(self.horizon):
-            shown = torch.from_numpy(observation).to(task).view(tasks, count, -1)
-            parameters = policy(shown)
-            action = self.actions.sample(parameters, numbers[:, :, step])
-            given, rewards = self.in_range(action.flatten(0, 1).cpu().numpy()), np.zeros(len(envs))
-            now = torch.from_numpy(there.copy()).view(tasks, count)
-            observation = observation.copy()
-            for index in np.flatnonzero(there):
-                env, values, _ = envs[index]
-                seen, own, terminated, truncated, info = env.step(given[index])
-                rewards[index] = self.reward(env, dict(zip(self.parameters, values, strict=True)), own, info) if self.reward else own
-                observation[index], there[index] = seen, not (terminated or truncated)
-            if not np.isfinite(rewards).all():
-                raise InputError(f"{self.name} gave a reward that is no number at step {step}; the environment or task.reward is at fault")
-            reward = torch.from_numpy(rewards).to(task).view(tasks, count)
-            found.append((shown, parameters, action, reward, now.to(task.device)))
-            if hasattr(policy, "saw"):
-                policy.saw(action, reward, torch.from_numpy(there.copy()).view(tasks, count).to(task.device))
-        return Rollouts(*(torch.stack(parts, 2) for parts in zip(*found, strict=True)))
-
-    def first(self, env: Any, seed: int, options: dict[str, float]) -> np.ndarray:
-        observation, _ = env.reset(seed=seed, options=options or None)
-        return np.asarray(observation, np.float32)
-
-    def in_range(self, actions: np.ndarray) -> Any:
-        """As the environment takes them (rollouts, ...)."""
-        if self.low is None:
-            return actions[:, 0].astype(int)
-        return (self.low + (np.clip(actions, -1, 1) + 1) / 2 * (self.high - self.low)).astype(np.float32)
+    def reward_of(self, env: Any, values: list[float], reward: float, info: dict[str, Any]) -> float:
+        return self.reward(env, dict(zip(self.parameters, values, strict=True)), reward, info) if self.reward else reward
 
     def check_parameters(self, ranges: Sequence[tuple[float, float]]) -> None:
         """Raises InputError for a parameter whose two ends give the same rollout under the same actions: a misspelt option, say."""
@@ -147,28 +109,12 @@ class Environments(World):
                 )
 
 
-def actions_of(name: str, space: Any) -> tuple[Actions, Any, Any]:
-    """With the lowest and highest continuous ones; None and None of discrete ones."""
-    if hasattr(space, "n") and getattr(space, "start", 0) == 0 and space.shape == ():
-        return Discrete(int(space.n)), None, None
-    if hasattr(space, "low") and len(space.shape) == 1:
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise InputError(f"{name} (task.env) takes actions without bounds, {space}; wrap it with some")
-        return Continuous(space.shape[0]), space.low, space.high
-    raise InputError(f"{name} (task.env) takes actions of {space}; a policy gives a vector of numbers, or one of some choices")
-
-
 def named(path: str) -> Any:
     """Raises InputError where it cannot be imported."""
     try:
         return resolve_name(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"task.reward={path} cannot be imported ({error}); name a function, as module.function") from error
-
-
-def seed_of(seed: int, at: int, number: int) -> int:
-    """Of the rollout's own random numbers."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {at} {number}".encode(), digest_size=4).digest(), "little")
 
 
 class Gymnasium(WorldTasks):

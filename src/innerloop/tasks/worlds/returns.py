@@ -55,18 +55,19 @@ class Settings:
 
 
 class Columns:
-    """A step of a rollout as the target y (..., columns): action, log-probability, advantage, reward, there."""
+    """A step of a rollout as the target y (..., columns): action, log-probability, advantage, success, reward, there."""
 
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
 
     def pack(self, found: Rollouts, log_prob: Tensor, advantage: Tensor) -> Tensor:
-        columns = [found.actions, *(c.unsqueeze(-1) for c in (log_prob, advantage, found.rewards, found.there.to(found.rewards.dtype)))]
-        return torch.cat(columns, -1)
+        rest = (log_prob, advantage, found.success, found.rewards, found.there)
+        return torch.cat([found.actions, *(column.to(found.rewards.dtype).unsqueeze(-1) for column in rest)], -1)
 
-    def unpack(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        action, log_prob, advantage, reward, there = y.split([self.actions.size, 1, 1, 1, 1], -1)
-        return action, log_prob[..., 0], advantage[..., 0], reward[..., 0], there[..., 0]
+    def unpack(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        action, *rest = y.split([self.actions.size, 1, 1, 1, 1, 1], -1)
+        log_prob, advantage, success, reward, there = (column[..., 0] for column in rest)
+        return action, log_prob, advantage, success, reward, there
 
 
 def return_objective(world: World, settings: Settings, shots: int, queries: int) -> Objective:
@@ -89,7 +90,7 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
         return (values * there).sum(-1) / there.sum(-1)
 
     def inner(predictions: Tensor, y: Tensor) -> Tensor:
-        action, old, advantage, _, there = columns.unpack(y)
+        action, old, advantage, *_, there = columns.unpack(y)
         log_prob = world.actions.log_prob(predictions, action)
         if settings.surrogate == "vpg":
             return -mean(log_prob * advantage, there)
@@ -100,21 +101,21 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
         return -mean((history - before).flatten(-2) * advantage, there)
 
     def outer(predictions: Tensor, y: Tensor) -> Tensor:
-        action, old, advantage, _, there = columns.unpack(y)
+        action, old, advantage, *_, there = columns.unpack(y)
         ratio = (world.actions.log_prob(predictions, action) - old).exp()
         clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
         return -mean(torch.minimum(ratio * advantage, clipped * advantage), there)
 
     def inner_terms(predictions: Tensor, y: Tensor, worth: Tensor) -> Tensor:
         """What the support rollouts of one inner step add to the outer loss, under the weights that made them."""
-        action, old, _, _, there = columns.unpack(y)
+        action, old, *_, there = columns.unpack(y)
         change = (world.actions.log_prob(predictions, action) - old) * (there > 0)
         total = settings.inner_kl * divergence(predictions, y)
         return total - worth / horizon * (change * there).sum(-1) if settings.explore else total
 
     def divergence(predictions: Tensor, y: Tensor) -> Tensor:
         """From the policies that made the rollouts, by Schulman's estimate from their actions, which is never below 0."""
-        action, old, _, _, there = columns.unpack(y)
+        action, old, *_, there = columns.unpack(y)
         change = world.actions.log_prob(predictions, action) - old
         return mean((change.exp() - 1 - change).masked_fill(there == 0, 0), there)
 
@@ -127,12 +128,17 @@ def return_objective(world: World, settings: Settings, shots: int, queries: int)
         *_, there = columns.unpack(y)
         return there.unflatten(-1, (-1, horizon)).sum(-1).mean(-1)
 
+    def success(predictions: Tensor, y: Tensor) -> Tensor:
+        """The share of rollouts that did the task at any of their steps."""
+        *_, done, _, there = columns.unpack(y)
+        return (done * there).unflatten(-1, (-1, horizon)).amax(-1).mean(-1)
+
     def regret(predictions: Tensor, y: Tensor) -> Tensor:
         return -score(predictions, y)
 
     more = inner_terms if settings.explore or settings.inner_kl else None
     return Objective(
-        "return", inner, score, False, {"length": length},
+        "return", inner, score, False, {"length": length, **({"success": success} if world.succeeds else {})},
         outer_loss=outer, tested_loss=regret, look=look, inner_terms=more, divergence=divergence,
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ class Rollouts(NamedTuple):
     actions: Tensor
     rewards: Tensor
     there: Tensor
+    success: Tensor  # whether the task is done at that step, where the world `succeeds`
 
 
 class World(ABC):
@@ -33,6 +34,7 @@ class World(ABC):
     actions: Actions
     horizon: int  # the most steps of a rollout
     place = False
+    succeeds = False  # it says when a task is done
 
     def pose(self, observation: list[float]) -> list[list[tuple[float, float]]]:
         """The lines that make a picture of an observation; none where there is no picture."""
@@ -49,7 +51,7 @@ class Told(World):
 
     def __init__(self, world: World, parameters: int) -> None:
         self.world, self.actions, self.horizon, self.place = world, world.actions, world.horizon, world.place
-        self.observations = world.observations + parameters
+        self.observations, self.succeeds = world.observations + parameters, world.succeeds
 
     def roll_out(self, policy: Policy, task: Tensor, seeds: Tensor, count: int, at: int) -> Rollouts:
         def told(observations: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ class NativeWorld(World):
             own, others = later[:, :, step].split([self.actions.numbers, self.step_numbers], -1)
             action = self.actions.sample(parameters, own)
             state, reward, ended = self.step(task, state, action, others)
-            found.append((observation, parameters, action, reward, there))
+            found.append((observation, parameters, action, reward, there, torch.zeros_like(there)))
             there = there & ~ended
             if hasattr(policy, "saw"):
                 policy.saw(action, reward, there)
