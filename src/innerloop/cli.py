@@ -25,7 +25,7 @@ def main() -> None:
             begin_project(arguments.directory)
             return
         check_there(arguments)
-        if arguments.verb != "table":
+        if arguments.verb not in ("table", "ledger"):
             with announced("loading PyTorch and Lightning"):
                 import innerloop.runs.build  # noqa: F401
         if arguments.verb == "eval":
@@ -40,6 +40,8 @@ def main() -> None:
             measure_leak(arguments.run, arguments.overrides, arguments.trust)
         elif arguments.verb == "compare":
             compare_runs(arguments.runs, arguments.step)
+        elif arguments.verb == "ledger":
+            print_ledger(arguments.directory)
         elif arguments.verb == "report":
             report_runs(arguments.runs, arguments.output, arguments.trust)
         else:
@@ -93,6 +95,10 @@ def verbs_and_arguments() -> argparse.ArgumentParser:
         "runs", nargs="+", type=Path, help="runs, sweeps or evaluations (RUN/evaluations/NAME.json); the first is the baseline"
     )
     comparison.add_argument("--step", type=int, metavar="N", help="after N adaptation steps instead of the last")
+    ledger = verbs.add_parser(
+        "ledger", help="published numbers beside those of runs here, with verdicts; `make reproduce cell=NAME` adds some"
+    )
+    ledger.add_argument("directory", type=Path, nargs="?", default=Path("ledger"), help="with cells.yaml; ./ledger by default")
     report = verbs.add_parser("report", help="one HTML page on runs or sweeps, with charts and episodes")
     report.add_argument("runs", nargs="+", type=Path, help="runs, sweeps or evaluations")
     report.add_argument("--output", type=Path, metavar="FILE", help="report.html in the first of them by default")
@@ -212,6 +218,16 @@ def print_table(directory: Path, sort: str | None, csv: Path | None) -> None:
     if csv:
         write_csv(directory, csv, sort)
         print(f"table: {csv}")
+
+
+def print_ledger(directory: Path) -> None:
+    from innerloop.reports.ledger import ledger_table, read_rows, unfilled
+    from innerloop.reports.table import show
+
+    rows = read_rows(directory)
+    show(ledger_table(rows))
+    if missing := unfilled(rows):
+        print(f"not run yet: {', '.join(missing)}")
 
 
 if __name__ == "__main__":
