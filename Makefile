@@ -4,7 +4,7 @@ BIN := .venv/bin
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo 'innerloop needs Python 3.11 or 3.12; name one: make PYTHON=python3.12'; exit 1; }
 
-.PHONY: demo test test-slow test-slurm check benchmark docs install install-light requirements clean
+.PHONY: demo test test-slow test-slurm check benchmark reproduce docs install install-light requirements clean
 
 demo: install
 	$(BIN)/python scripts/demo.py
@@ -30,6 +30,10 @@ check: install
 # on a quiet machine; 35 minutes. ARGS=--quick for the short one
 benchmark: install
 	$(BIN)/python scripts/benchmark.py $(ARGS)
+
+# a cell of the ledger: make reproduce cell=cavia_sine_5 ARGS="--seeds 3"
+reproduce: install
+	$(BIN)/python scripts/reproduce.py $(cell) $(ARGS)
 
 # docs/settings.md, from the comments in conf/ and config.py
 docs: install

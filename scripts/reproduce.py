@@ -7,6 +7,7 @@ numbers.
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 def trained(cell: Cell, seed: int, machine: list[str]) -> Path:
     """The folder of a finished run, which is trained where it is not there."""
     settings = shlex.split(cell.run)
-    folder = ROOT / "outputs/ledger" / ",".join(settings).replace("/", "-") / str(seed)
+    folder = ROOT / "outputs/ledger" / re.sub(r"[^\w.-]+", "-", cell.run) / str(seed)
     if not (folder / "results.json").exists():
         command = [sys.executable, "train.py", *settings, f"seed={seed}", f"hydra.run.dir={folder}", *machine]
         if subprocess.run(command, cwd=ROOT).returncode:

@@ -19,8 +19,8 @@ from innerloop.training.lightning_settings import accumulated
 
 # of results.json, what a ledger keeps: no paths, no weights
 KEPT = (
-    "metric", "lower_is_better", "episodes", "episodes_checksum", "curve", "transductive", "seed", "algo", "task", "ways", "shots", "queries",
-    "outer_steps", "train_seconds", "eval_seconds", "commit", "versions", "hardware",
+    "metric", "lower_is_better", "episodes", "episodes_checksum", "curve", "transductive", "seed", "algo", "task", "ways", "shots",
+    "queries", "outer_steps", "train_seconds", "eval_seconds", "commit", "versions", "hardware",
 )  # fmt: skip
 SOURCES = {"code": "read in the authors' code or data", "quoted": "quoted by others", "memory": "from memory, not looked up"}
 
@@ -29,10 +29,10 @@ SOURCES = {"code": "read in the authors' code or data", "quoted": "quoted by oth
 class Cell:
     """A number of an article.
 
-    published, ci95: accuracy in %. answers: how many an accuracy without an interval is of. source: one of SOURCES. rerun: the best that others had who ran it again. run: overrides of train.py.
-    evaluate: those of `innerloop eval` after it; None: the test of the run itself. step: of adaptation; None: the last. tasks: how many the
-    authors trained on, where they say. ours: the schedule or the protocol is not theirs; departs: in what. explained_by: a cell whose
-    difference from this one explains the gap.
+    published, ci95: accuracy in %. answers: how many an accuracy without an interval is of. source: one of SOURCES. rerun: the best that
+    others had who ran it again. run: overrides of train.py. evaluate: those of `innerloop eval` after it; None: the test of the run itself.
+    step: of adaptation; None: the last. tasks: how many the authors trained on, where they say. ours: the schedule or the protocol is not
+    theirs; departs: in what. explained_by: a cell whose difference from this one explains the gap.
     """
 
     article: str
@@ -159,8 +159,8 @@ def columns(row: Row, rows: dict[str, Row | None]) -> list[str]:
     seeds = ", ".join(f"{value:.{digits}f}" for value in row.values) if len(row.values) > 1 else "one seed"
     seen = f"{row.tasks:,}" + (f" of {cell.tasks:,}" if cell.tasks else "")
     return [
-        row.name, cell.article, published, cell.source, "" if cell.rerun is None else f"{cell.rerun:g}", ours, seeds, verdict(row, rows), seen,
-        f"{row.minutes:.0f}" if row.minutes >= 1 else "< 1", row.machine, ", ".join(row.commits),
+        row.name, cell.article, published, cell.source, "" if cell.rerun is None else f"{cell.rerun:g}", ours, seeds, verdict(row, rows),
+        seen, f"{row.minutes:.0f}" if row.minutes >= 1 else "< 1", row.machine, ", ".join(row.commits),
     ]  # fmt: skip
 
 
