@@ -46,6 +46,7 @@ OF_TASKS = (
     "world",
     "life",
     "queries",
+    "places",
 )  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
 

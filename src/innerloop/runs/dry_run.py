@@ -10,6 +10,7 @@ from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm, GradientBased
 from innerloop.config import InputError
+from innerloop.detection import DETECTION
 from innerloop.engine.forward import loop, vmap
 from innerloop.episode import Episode, Examples
 from innerloop.objective import LANGUAGE, PICTURE, REGRESSION
@@ -68,7 +69,8 @@ def try_out(algorithm: Algorithm[Any], few: Episode, outputs: int) -> tuple[Tens
 
 def shape_of(algorithm: Algorithm[Any], few: Episode, outputs: int) -> torch.Size:
     y = few.query.y
-    of_each = y.shape[:2] if algorithm.objective.look else y.shape  # of a step in a rollout y has several numbers
+    several = algorithm.objective.look or algorithm.objective is DETECTION  # numbers of y for one answer: of a step in a rollout, of a cell
+    of_each = y.shape[:-1] if several else y.shape
     return y.shape if algorithm.objective in (REGRESSION, PICTURE) else torch.Size((*of_each, outputs))
 
 

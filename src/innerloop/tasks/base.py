@@ -62,6 +62,7 @@ class Tasks(ABC):
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
     vocabulary: how many tokens inputs are made of; None where they are none. actions: what a policy may do; None where nothing is done.
+    places: of which predictions are made in each input, where there are several: cells or pixels of an image.
     varied: the ranges, [low, high], of those of `ways`, `shots`, `train_ways` and `train_shots` that differ between episodes; the
     attributes of these names are then the most of them.
     """
@@ -76,6 +77,7 @@ class Tasks(ABC):
     vocabulary: int | None = None
     actions: Any = None
     varied: dict[str, list[int]] = {}
+    places: int | None = None
 
     @property
     def name(self) -> str:
