@@ -27,7 +27,7 @@ NEEDS = {  # what a choice makes no sense without
         (f"algo={name}" for name in ("protonet", "matching", "protomaml", "transductive", "baseline", "baseline_pp")), ["task=glyphs"]
     ),
     **dict.fromkeys(
-        ("experiment=sinusoid_cavia", "sweep=zoo_sinusoid"), ["engine.compile=false", "steps_at_once=1"]
+        ("experiment=sinusoid_cavia", "experiment=sinusoid_metacurvature", "sweep=zoo_sinusoid"), ["engine.compile=false", "steps_at_once=1"]
     ),  # the test has two steps
     "algo=centroid": ["task=glyphs"],
     "algo=rl2": ["task=bandit"],
@@ -99,6 +99,8 @@ def needs(choice, folder):
         return ["task.horizon=4", "task.shots=2", "task.queries=2"]
     if choice == "model=policy" or choice.startswith("algo=policies/"):
         return ["task=compass"]
+    if choice.startswith("algo=scenes/") or choice in ("model=dense", "sweep=classification_to_detection"):
+        return ["task=scenes", "model.base=null", "model.filters=4"]
     if choice.startswith(("algo=zoo/", "algo=mamlpp_parts/")):
         return ["task=glyphs", "model.filters=4"]
     if choice in ("sweep=zoo_omniglot", "sweep=mamlpp_parts"):

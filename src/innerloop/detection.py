@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import batched_nms
 
 from innerloop.objective import Objective, cross_entropy, precise, where_finite
 
@@ -110,6 +111,16 @@ def area(scores: np.ndarray, right: np.ndarray, objects: int) -> float:
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
     at = np.searchsorted(hits / objects, np.linspace(0, 1, 101), side="left")
     return float(np.append(precision, 0.0)[np.minimum(at, len(precision))].mean())
+
+
+def surest(predictions: Tensor) -> tuple[Tensor, Tensor]:
+    """Of one scene (cells, classes + 4): boxes (n, 4) and classes (n,) of the cells to which an object is likelier than none, the surest of
+    those that overlap."""
+    scores, labels = predictions[:, :-4].softmax(-1).max(-1)
+    boxes = decode_boxes(predictions[:, -4:])
+    there = labels > 0
+    kept = batched_nms(boxes[there], scores[there], labels[there], OVERLAP)
+    return boxes[there][kept], labels[there][kept]
 
 
 def segmentation_loss(predictions: Tensor, y: Tensor) -> Tensor:

@@ -7,14 +7,15 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 INK = "#0f0e0d"  # becomes the page's text colour; no chart uses it otherwise
@@ -115,6 +116,41 @@ def pictures(title: str, columns: Mapping[str, Sequence[np.ndarray]]) -> str:
             for axes, picture in zip(grid[:, column], shown, strict=True):
                 axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
                 axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+        return svg(figure, title)
+
+
+class Marked(NamedTuple):
+    """An image (h, w, channels) in [0, 1] and what is in it: boxes (n, 4), top, left, bottom, right in pixels, with labels from 1 on, or
+    the label of each pixel, 0 for none."""
+
+    image: np.ndarray
+    boxes: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
+
+def marked(title: str, columns: Mapping[str, Sequence[Marked]]) -> str:
+    """Images with boxes or coloured pixels, a color for each label, in columns of a name."""
+    rows = len(next(iter(columns.values())))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, len(columns), squeeze=False)
+        for column, (name, shown) in enumerate(columns.items()):
+            grid[0, column].set_title(name, fontsize=10)
+            for axes, (image, boxes, labels, mask) in zip(grid[:, column], shown, strict=True):
+                axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+                if mask is not None:
+                    colors = np.array([to_rgba(color, 0.6) for color in COLORS])[(mask - 1) % len(COLORS)]
+                    axes.imshow(np.where((mask > 0)[..., None], colors, 0.0))
+                found = [] if boxes is None or labels is None else zip(boxes, labels, strict=True)
+                for (top, left, bottom, right), label in found:
+                    color = COLORS[(int(label) - 1) % len(COLORS)]
+                    corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top
+                    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=1.8))
+                    axes.annotate(str(int(label)), (left, top - 1), color=color, fontsize=9, annotation_clip=False)
+                axes.set(xticks=[], yticks=[], xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+                axes.grid(False)
                 axes.spines[:].set_visible(False)
         return svg(figure, title)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.metasgd import MetaSGD
+from innerloop.detection import DETECTION, SEGMENTATION, decode_boxes, surest
 from innerloop.episode import Episode
 from innerloop.objective import PICTURE
 from innerloop.reports import figures
@@ -47,6 +48,9 @@ def draw_episodes(run: Run, evidence: Evidence, answers: Answers | None) -> list
     if tasks.objective is PICTURE:
         note = "The first test pictures: none was picked. What it was fitted to, the picture, and what the network draws."
         return [Chart("Unseen pictures", draw_pictures(run), [], [], note, wide=True)]
+    if tasks.objective in (DETECTION, SEGMENTATION):
+        note = "The first test episode: not picked. What it was fitted to, new scenes, and what is found in them; a color for each class."
+        return [Chart("Objects of unseen classes", draw_scenes(run), [], [], note, wide=True)]
     if tasks.ways is None and tasks.input_shape == (1,) and tasks.outputs == 1:
         return [Chart("Unseen functions", draw_fits(run), [], [], "The first test episodes: none was picked.")]
     if answers is None or not tasks.ways:
@@ -137,6 +141,31 @@ def draw_pictures(run: Run, count: int = 3) -> str:
     for step, predictions in found.items():
         columns[figures.after(step)] = [p.view(size, size, -1).clamp(0, 1).cpu().numpy() for p in predictions]
     return figures.pictures("Unseen pictures", columns)
+
+
+def draw_scenes(run: Run, count: int = 3) -> str:
+    """Some scenes of an episode, and what is found in them."""
+    episodes, last = run.data.test_episodes.meta_batch(range(1)), run.cfg.eval_adaptation_steps
+    found = predictions_after(run, episodes, {0, min(1, last), min(3, last), last})
+    (support_x, support_y), (query_x, query_y) = ((part.x[0, :count], part.y[0, :count]) for part in episodes)
+    columns = {"support": [*map(scene_of, support_x, support_y)], "query": [*map(scene_of, query_x, query_y)]}
+    for step, predictions in found.items():
+        columns[figures.after(step)] = [*map(scene_of, query_x, predictions[0, :count].cpu(), [True] * count)]
+    shown = min(map(len, columns.values()))
+    return figures.marked("Objects of unseen classes", {name: scenes[:shown] for name, scenes in columns.items()})
+
+
+def scene_of(x: Tensor, said: Tensor, predicted: bool = False) -> figures.Marked:
+    """An image (channels, h, w), and the target or the prediction that is about it."""
+    image, size = x.movedim(0, -1).numpy(), x.shape[-1]
+    if said.shape[0] == size**2:
+        return figures.Marked(image, mask=(said.argmax(-1) if predicted else said).view(size, size).numpy())
+    if predicted:
+        boxes, labels = surest(said)
+    else:
+        there = said[:, 0] > 0
+        boxes, labels = decode_boxes(said[:, 1:])[there], said[there, 0]
+    return figures.Marked(image, (boxes * size / said.shape[0] ** 0.5).numpy(), labels.numpy())
 
 
 def shown_alone(x: Tensor, y: Tensor, size: int) -> np.ndarray:
