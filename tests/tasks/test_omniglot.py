@@ -97,9 +97,28 @@ def test_reptile_validates_on_training_characters(synthetic: Characters) -> None
     assert tasks.distribution("val").names == tasks.distribution("train").names
 
 
+def test_within_an_alphabet(synthetic: Characters) -> None:
+    """As Lake et al. test: 20 evaluation alphabets, an episode's classes from one of them; training and validation have no such bound."""
+    tasks = build(split="background", ways=20, shots=1, queries=1, rotate_test=False, within="alphabet")
+    test = tasks.distribution("test")
+    test.by_class = True
+    seen = set()
+    for index in range(60):
+        classes = test.sample(np.random.default_rng(index)).support.y.tolist()
+        (alphabet,) = {test.names[c].split("/")[0] for c in classes}
+        assert len(classes) == len(set(classes)) == 20
+        seen.add(alphabet)
+    assert 15 < len(seen) <= 20
+    train = tasks.distribution("train")
+    train.by_class = True
+    assert len({train.names[c].split("/")[0] for c in train.sample(np.random.default_rng(0)).support.y.tolist()}) > 1
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"within": "script"}, "task.within must be alphabet or null"),
+        ({"within": "alphabet", "ways": 50}, "task.ways=50 asks for more than the .* classes there are of"),
         ({"split": "torchmeta"}, "task.split=torchmeta must be one of vinyals, maml, reptile, background, or a CSV file"),
         ({"ways": 0}, "task.ways must be a whole number >= 2, got 0"),
         ({"train_queries": 2.5}, "task.train_queries must be a whole number >= 1, got 2.5"),

@@ -32,6 +32,7 @@ class Omniglot(ClassTasks):
         reptile (Nichol et al. 2018) 1200 / 0 / 423, background (Lake et al.: train is images_background, test images_evaluation) 964 / 0 /
         659. Or a CSV of class,split, where a class is a character ("Greek/character01"). Where a split has no validation characters, its
         val episodes are drawn from the training ones.
+    within: alphabet, all classes of a test episode are of one alphabet, as Lake et al. test, which is harder; null, of any.
     rotate_test: whether test has the turned classes too (4 x 423, as Vinyals et al. and ProtoNet) or only the upright ones (423).
     ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. shots + queries <= 20.
 
@@ -42,13 +43,15 @@ class Omniglot(ClassTasks):
     reader = Pictures(1, SIDE, SIDE, ink=True)
 
     def __init__(
-        self, root: str, split: str, rotate_test: bool, **shape: Any,
+        self, root: str, split: str, rotate_test: bool, within: str | None = None, **shape: Any,
     ) -> None:  # fmt: skip
         super().__init__(**shape)
         check_flag("task.rotate_test", rotate_test)
         if split not in PUBLISHED and not Path(split).expanduser().is_file():
             raise InputError(f"task.split={split} must be one of {', '.join(PUBLISHED)}, or a CSV file of class,split")
-        self.rotate_test = rotate_test
+        if within not in (None, "alphabet"):
+            raise InputError(f"task.within must be alphabet or null, got {within!r}")
+        self.rotate_test, self.within = rotate_test, within
         self.characters = load_characters(Path(root).expanduser())
         self.parts = parts_of(self.characters.names, split)
 
@@ -58,7 +61,8 @@ class Omniglot(ClassTasks):
         turned = [(name, turn) for name in self.parts[split] for turn in turns]
         rows = [np.arange(start[name], start[name] + DRAWINGS) for name, _ in turned]
         names = [f"{name}/rot{90 * turn:03d}" for name, turn in turned]
-        return Classes(self.characters.images, rows, names, quarter_turns=[turn for _, turn in turned])
+        groups = [f"{name.rpartition('/')[0]}, turned {turn} times" for name, turn in turned] if self.within and split == "test" else None
+        return Classes(self.characters.images, rows, names, quarter_turns=[turn for _, turn in turned], groups=groups)
 
 
 def parts_of(characters: list[str], split: str) -> dict[str, list[str]]:
