@@ -35,9 +35,10 @@ benchmark: install
 reproduce: install
 	$(BIN)/python scripts/reproduce.py $(cell) $(ARGS)
 
-# docs/settings.md, from the comments in conf/ and config.py
+# docs/settings.md, from the comments in conf/ and config.py; docs/ledger.md and README's table, from ledger/
 docs: install
 	$(BIN)/python scripts/settings.py
+	$(BIN)/python scripts/ledger.py
 
 install: .venv/installed
 

@@ -19,12 +19,13 @@ from innerloop.files import write_whole
 from innerloop.reports.ledger import Cell, entry, read_cells
 
 ROOT = Path(__file__).parents[1]
+LEDGER, OUTPUTS = ROOT / "ledger", ROOT / "outputs/ledger"
 
 
 def trained(cell: Cell, seed: int, machine: list[str]) -> Path:
     """The folder of a finished run, which is trained where it is not there."""
     settings = shlex.split(cell.run)
-    folder = ROOT / "outputs/ledger" / re.sub(r"[^\w.-]+", "-", cell.run) / str(seed)
+    folder = OUTPUTS / re.sub(r"[^\w.-]+", "-", cell.run) / str(seed)
     if not (folder / "results.json").exists():
         command = [sys.executable, "train.py", *settings, f"seed={seed}", f"hydra.run.dir={folder}", *machine]
         if subprocess.run(command, cwd=ROOT).returncode:
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("cell")
     parser.add_argument("--seeds", default="0,1,2")
     arguments, machine = parser.parse_known_args()
-    cells = read_cells(ROOT / "ledger")
+    cells = read_cells(LEDGER)
     if arguments.cell not in cells:
         raise InputError(f"there is no cell {arguments.cell}; the ledger has {', '.join(cells)}")
     cell = cells[arguments.cell]
@@ -55,10 +56,10 @@ def main() -> None:
         results = scored(cell, trained(cell, seed, machine))
         after = f"; innerloop eval RUN {cell.evaluate}" if cell.evaluate else ""
         content = entry(results, f"python train.py {cell.run} seed={seed}{after}")
-        path = ROOT / "ledger" / arguments.cell / f"seed{seed}.json"
+        path = LEDGER / arguments.cell / f"seed{seed}.json"
         path.parent.mkdir(exist_ok=True)
         write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
-        print(f"entered: {path.relative_to(ROOT)}", flush=True)
+        print(f"entered: {path}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ NEEDS = {  # what a choice makes no sense without
         (f"algo={name}" for name in ("protonet", "matching", "protomaml", "transductive", "baseline", "baseline_pp")), ["task=glyphs"]
     ),
     **dict.fromkeys(
-        ("experiment=sinusoid_cavia", "experiment=sinusoid_metacurvature", "sweep=zoo_sinusoid"), ["engine.compile=false", "steps_at_once=1"]
+        ("experiment=sinusoid_cavia", "experiment=sinusoid_metacurvature", "sweep=zoo_sinusoid"),
+        ["engine.compile=false", "steps_at_once=1"],
     ),  # the test has two steps
     "algo=centroid": ["task=glyphs"],
     "algo=rl2": ["task=bandit"],
