@@ -7,6 +7,7 @@ import torch
 from innerloop.config import InputError
 from innerloop.episode import Episode
 from innerloop.tasks.class_episodes import ClassEpisodes, Classes
+from innerloop.tasks.meta_dataset import MetaDatasetEpisodes
 
 CLASSES, PER_CLASS = 12, 20
 ROWS = CLASSES * PER_CLASS
@@ -163,3 +164,50 @@ def test_augmentation_is_a_function_of_the_generator():
 
 def test_exactly_as_many_as_there_are_is_fine():
     assert draw(make(ways=CLASSES, shots=5, queries=15), 0).query.y.bincount().tolist() == [15] * CLASSES
+
+
+def sized(sizes, groups=None):
+    """Classes of so many examples each, which are numbers of their own."""
+    ends = np.cumsum(sizes)
+    members = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    return Classes(np.arange(ends[-1], dtype=np.float32)[:, None], members, [f"c{i}" for i in range(len(sizes))], groups=groups)
+
+
+def test_meta_datasets_rule():
+    """The published procedure, number by number, and its bounds."""
+    sizes = np.random.default_rng(0).integers(2, 400, 80)
+    classes = sized(sizes)
+    episodes = MetaDatasetEpisodes(classes, (5, 50), (1, 100), 10)
+    of_row = np.repeat(np.arange(80), sizes)
+    seen = []
+    for index in range(200):
+        support, query = episodes.sample(np.random.default_rng(index))
+        rows = [part.x[:, 0].long().numpy() for part in (support, query)]
+        assert not set(rows[0]) & set(rows[1]) and len(set(rows[0])) == len(rows[0])
+        drawn = {int(y): of_row[row] for row, y in zip(rows[0], support.y, strict=True)}
+        assert all(drawn[int(y)] == of_row[row] for row, y in zip(rows[1], query.y, strict=True))
+        ways, counts = len(drawn), support.y.bincount()
+        most = min(10, min(sizes[c] for c in drawn.values()) // 2)
+        assert 5 <= ways <= 50 and query.y.bincount().tolist() == [most] * ways
+        assert len(support.y) <= 500 and counts.min() >= 1 and (counts.numpy() <= sizes[[drawn[i] for i in range(ways)]] - most).all()
+        seen.append((ways, len(support.y), counts.max() / counts.min()))
+    ways, support, ratio = np.array(seen).T
+    assert ways.min() < 10 and ways.max() > 45 and support.min() < 100 and 450 < support.max() <= 500 and np.median(ratio) > 3
+    one, other = (episodes.sample(np.random.default_rng(3)) for _ in range(2))
+    assert torch.equal(one.support.x, other.support.x) and torch.equal(one.query.y, other.query.y)
+
+
+def test_meta_datasets_rule_in_a_group():
+    groups = ["a"] * 6 + ["b"] * 30
+    episodes = MetaDatasetEpisodes(sized([20] * 36, groups), (5, 50), (1, 100), 10)
+    ways = {(row >= 120): [] for row in (0, 200)}
+    for index in range(100):
+        support, _ = episodes.sample(np.random.default_rng(index))
+        of_b = support.x[:, 0] >= 120
+        assert of_b.all() or not of_b.any()
+        ways[bool(of_b[0])].append(int(support.y.max()) + 1)
+    assert max(ways[False]) == 6 and max(ways[True]) > 20
+    with pytest.raises(InputError, match="has 1 examples"):
+        MetaDatasetEpisodes(sized([20] * 6 + [1]), (5, 50), (1, 100), 10)
+    with pytest.raises(InputError, match="asks for more than the 4 classes"):
+        MetaDatasetEpisodes(sized([20] * 4), (5, 50), (1, 100), 10)

@@ -97,8 +97,12 @@ def settle_paths(cfg: DictConfig) -> None:
     """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
     for group, key in (("task", "root"), ("task", "path"), ("task", "tokenizer"), ("model", "base"), ("model", "path")):
         if value := cfg[group].get(key):
-            path = Path(value).expanduser()
-            cfg[group][key] = str(path.absolute()) if path.exists() else value
+            cfg[group][key] = settled(value) if isinstance(value, str) else [*map(settled, value)]
+
+
+def settled(place: str) -> str:
+    path = Path(place).expanduser()
+    return str(path.absolute()) if path.exists() else place
 
 
 def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> Training:

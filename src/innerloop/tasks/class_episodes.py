@@ -91,19 +91,20 @@ class ClassEpisodes:
             counts[rng.choice(self.ways, p=chances / chances.sum())] += 1
         return counts
 
-    def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray], shots: int) -> Episode:
-        """Of given classes and, for each, the rows of its examples, the shots first; `rng` shuffles them."""
+    def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray], shots: int | np.ndarray) -> Episode:
+        """Of given classes and, for each, the rows of its examples, the shots (of all, or of each) first; `rng` shuffles them."""
+        of_each = np.broadcast_to(shots, len(classes)).tolist()
         drawn = [self.inputs[r] for r in rows]
         if self.quarter_turns is not None:
             drawn = [np.rot90(images, self.quarter_turns[c], axes=(-2, -1)) for c, images in zip(classes, drawn, strict=True)]
-        support = np.concatenate([inputs[:shots] for inputs in drawn])
-        query = np.concatenate([inputs[shots:] for inputs in drawn])
+        support = np.concatenate([inputs[:count] for inputs, count in zip(drawn, of_each, strict=True)])
+        query = np.concatenate([inputs[count:] for inputs, count in zip(drawn, of_each, strict=True)])
         labels = classes if self.by_class else np.arange(len(classes))
-        queries = [len(inputs) - shots for inputs in drawn]
-        parts = [self._examples(rng, support, labels, shots), self._examples(rng, query, labels, queries)]
+        queries = [len(inputs) - count for inputs, count in zip(drawn, of_each, strict=True)]
+        parts = [self._examples(rng, support, labels, of_each), self._examples(rng, query, labels, queries)]
         return Episode(*(self._augmented(rng, part) for part in parts))
 
-    def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: int | list[int]) -> Examples:
+    def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: list[int]) -> Examples:
         order = rng.permutation(len(inputs))
         x = torch.from_numpy(inputs[order])
         return Examples(x.float() / 255 if x.dtype is torch.uint8 else x, torch.from_numpy(np.repeat(labels, per_class)[order]))

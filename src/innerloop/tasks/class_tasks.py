@@ -11,6 +11,7 @@ from innerloop.config import InputError, check_count, check_flag, check_span
 from innerloop.objective import CLASSIFICATION
 from innerloop.tasks.base import Split, Tasks
 from innerloop.tasks.class_episodes import ClassEpisodes, Classes
+from innerloop.tasks.meta_dataset import MetaDatasetEpisodes
 
 Count = int | Sequence[int]  # or a range of them
 
@@ -20,7 +21,7 @@ class ClassTasks(Tasks):
 
     ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. ways and shots may be ranges,
     [low, high]: each evaluation episode has numbers of its own then, and so has each meta-batch of training. balanced: as for
-    ClassEpisodes, of val and test episodes.
+    ClassEpisodes, of val and test episodes. sampling: null, or meta_dataset, as MetaDatasetEpisodes has it, a meta-batch being one episode.
     augment: as for ClassEpisodes, in training alone. Raises InputError for a count below its least, and, from `distribution`, for more
     ways or examples than there are.
     """
@@ -29,8 +30,9 @@ class ClassTasks(Tasks):
     augment: Sequence[Callable[[Tensor], Any]] = ()
 
     def __init__(
-        self, ways: Count, shots: Count, queries: int, train_ways: Count, train_shots: Count, train_queries: int, balanced: bool = True
-    ) -> None:
+        self, ways: Count, shots: Count, queries: int, train_ways: Count, train_shots: Count, train_queries: int, balanced: bool = True,
+        sampling: str | None = None,
+    ) -> None:  # fmt: skip
         given = {"ways": ways, "shots": shots, "train_ways": train_ways, "train_shots": train_shots}
         spans = {name: check_span(f"task.{name}", value, least=2 if "ways" in name else 1) for name, value in given.items()}
         for name, value in (("queries", queries), ("train_queries", train_queries)):
@@ -38,7 +40,14 @@ class ClassTasks(Tasks):
         check_flag("task.balanced", balanced)
         self.varied = {name: [low, high] for name, (low, high) in spans.items() if low < high}
         self.ways, self.shots, self.train_ways, _ = (high for _, high in spans.values())
-        self.outputs, self.queries, self.balanced = self.ways, queries, balanced
+        self.outputs, self.queries, self.balanced, self.sampling = self.ways, queries, balanced, sampling
+        if sampling not in (None, "meta_dataset"):
+            raise InputError(f"task.sampling must be meta_dataset or null, got {sampling!r}")
+        if sampling and (len(self.varied) < len(spans) or not balanced):
+            raise InputError(
+                "task.sampling=meta_dataset draws ways and shots from ranges, with as many queries of each class; set 'task.ways=[5,50]' "
+                "'task.shots=[1,100]' task.queries=10 task.balanced=true"
+            )
         self._train_counts = (spans["train_ways"], spans["train_shots"], train_queries)
         self._eval_counts = (spans["ways"], spans["shots"], queries)
 
@@ -53,6 +62,8 @@ class ClassTasks(Tasks):
     def distribution(self, split: Split) -> ClassEpisodes:
         counts, augment = (self._train_counts, self.augment) if split == "train" else (self._eval_counts, ())
         try:
+            if self.sampling:
+                return MetaDatasetEpisodes(self.classes(split), *counts, augment=augment)
             return ClassEpisodes(self.classes(split), *counts, augment=augment, balanced=self.balanced or split == "train")
         except InputError as error:
             raise InputError(f"in the {split} split, {error}") from error

@@ -12,10 +12,17 @@ def place_of(value: str | None, kinds: str, key: str = "task.root") -> Path:
     """Where the data are. kinds: what they may be. Raises InputError where there is nothing, or the setting `key` names none."""
     if not value:
         raise InputError(f"this task has no data of its own; set {key} to {kinds}")
-    path = Path(value).expanduser()
+    path = one_place(value, key)
     if not path.exists():
         raise InputError(f"{key}={value} is not there; it must be {kinds}")
     return path
+
+
+def one_place(value: str | Path, key: str = "task.root") -> Path:
+    """Raises InputError for a list."""
+    if not isinstance(value, str | Path):
+        raise InputError(f"{key}={value} must be one place here; task=images takes a list of them")
+    return Path(value).expanduser()
 
 
 def writable(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """Few-shot classification of any images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from innerloop.tasks.readers import MODES, Pictures
 class Images(ClassTasks):
     """Images of classes that do not occur in training. Inputs are (channels, size, size) float32 in [0, 1].
 
-    root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md).
+    root: a folder with a folder for each class, a zip of one (or the folder of the zip), or an .npz (docs/your_data.md). A list of them:
+    all classes of an episode are of one, drawn evenly.
     folders: which of the folders in it to take; null, all. pool: where the same classes are in folders train, val and test, as in sets that
     split images, take all images of a class together and split the classes.
     size: pixels of a side, whatever the images' own shape. channels: 3 or 1. split: a CSV of class,split or the name of a published one;
@@ -34,8 +35,8 @@ class Images(ClassTasks):
     """
 
     def __init__(
-        self, root: str | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None, split_seed: int,
-        memory_mb: float,
+        self, root: str | Sequence[str] | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None,
+        split_seed: int, memory_mb: float,
         augment: dict[str, Callable[[Tensor], Any]] | None, **shape: Any,
     ) -> None:  # fmt: skip
         super().__init__(**shape)
@@ -49,27 +50,15 @@ class Images(ClassTasks):
         check_positive("task.memory_mb", memory_mb)
         self.input_shape, self.augment = (channels, size, size), list((augment or {}).values())
         self.reader = Pictures(channels, size, size)
-        path = place_of(root, KINDS)
-        path = packed(path.resolve())
-        folder = path if path.is_dir() else path.parent
-        stem = "_".join([path.stem, *sorted(folders or []), *["pooled"] * pool])
-        name = f"{stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
-        ready = load_prepared(
-            folder,
-            name,
-            lambda: sources_of(path),
-            lambda: sources_of(path),
-            lambda _: prepare(path, folders, pool, size, channels),
-            memory_mb,
-        )
-        counts = ready.about["counts"]
-        starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-        self.images, self.rows = ready.images, {name: np.arange(starts[name], starts[name] + n) for name, n in counts.items()}
-        known = read_split(split) if split else ready.about["split"]
-        if not known:
-            known = drawn_split(list(counts), folder, f"{stem}_split{split_seed}.csv", split_seed)
-        self.parts = by_split(known, list(counts), path)
         self.published = split if split and is_published(split) else None
+        roots = [root] if root is None or isinstance(root, str) else list(root)
+        if len(roots) > 1 and split:
+            raise InputError(
+                f"task.split={split} is of one task.root, and there are {len(roots)}; leave each its own folders, or its drawn split"
+            )
+        sets = [images_of(each, folders, pool, size, channels, split, split_seed, memory_mb / len(roots)) for each in roots]
+        self.images, self.rows, self.parts = sets[0] if len(sets) == 1 else joined([str(each) for each in roots], sets)
+        self.several = len(sets) > 1
 
     @property
     def name(self) -> str:
@@ -78,7 +67,47 @@ class Images(ClassTasks):
 
     def classes(self, split: Split) -> Classes:
         names = self.parts[split]
-        return Classes(self.images, [self.rows[name] for name in names], names)
+        groups = [name.partition(": ")[0] for name in names] if self.several else None
+        return Classes(self.images, [self.rows[name] for name in names], names, groups=groups)
+
+
+def images_of(
+    root: str | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None, split_seed: int, memory_mb: float
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, list[str]]]:
+    """All images of a root, the rows of each class, and the classes of each split."""
+    path = packed(place_of(root, KINDS).resolve())
+    folder = path if path.is_dir() else path.parent
+    stem = "_".join([path.stem, *sorted(folders or []), *["pooled"] * pool])
+    name = f"{stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
+    ready = load_prepared(
+        folder,
+        name,
+        lambda: sources_of(path),
+        lambda: sources_of(path),
+        lambda _: prepare(path, folders, pool, size, channels),
+        memory_mb,
+    )
+    counts = ready.about["counts"]
+    starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    rows = {name: np.arange(starts[name], starts[name] + n) for name, n in counts.items()}
+    known = read_split(split) if split else ready.about["split"]
+    if not known:
+        known = drawn_split(list(counts), folder, f"{stem}_split{split_seed}.csv", split_seed)
+    return ready.images, rows, by_split(known, list(counts), path)
+
+
+def joined(
+    roots: Sequence[str], sets: Sequence[tuple[np.ndarray, dict[str, np.ndarray], dict[str, list[str]]]]
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, list[str]]]:
+    """Several sets as one, in memory, whose classes are called "ROOT: CLASS"."""
+    starts = np.cumsum([0, *(len(images) for images, _, _ in sets)])
+    rows: dict[str, np.ndarray] = {}
+    parts: dict[str, list[str]] = {}
+    for root, start, (_, own, of_splits) in zip(roots, starts, sets, strict=False):
+        rows |= {f"{root}: {name}": start + at for name, at in own.items()}
+        for split, names in of_splits.items():
+            parts.setdefault(split, []).extend(f"{root}: {name}" for name in names)
+    return np.concatenate([images for images, _, _ in sets]), rows, parts
 
 
 def packed(root: Path) -> Path:

@@ -13,6 +13,7 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.download import download
+from innerloop.tasks.places import one_place
 from innerloop.tasks.readers import Pictures
 
 BASE_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -50,7 +51,7 @@ class Mnist(ClassTasks):
         self, root: str, **shape: Any
     ) -> None:  # fmt: skip
         super().__init__(**shape)
-        folder = Path(root).expanduser()
+        folder = one_place(root)
         pixels, digits = (
             np.concatenate([read_idx(folder, f"{half}-{kind}", start) for half in ("train", "t10k")])
             for kind, start in (("images-idx3-ubyte", 16), ("labels-idx1-ubyte", 8))

@@ -12,6 +12,7 @@ from innerloop.tasks.class_split import read_split
 from innerloop.tasks.class_tasks import ClassTasks
 from innerloop.tasks.images.omniglot_cache import SIDE, load_characters
 from innerloop.tasks.images.omniglot_files import DRAWINGS
+from innerloop.tasks.places import one_place
 from innerloop.tasks.readers import Pictures
 
 # The lists of vinyals are those that prototypical-networks published (Snell et al. 2017). The authors of maml and reptile shuffled the
@@ -52,7 +53,7 @@ class Omniglot(ClassTasks):
         if within not in (None, "alphabet"):
             raise InputError(f"task.within must be alphabet or null, got {within!r}")
         self.rotate_test, self.within = rotate_test, within
-        self.characters = load_characters(Path(root).expanduser())
+        self.characters = load_characters(one_place(root))
         self.parts = parts_of(self.characters.names, split)
 
     def classes(self, split: Split) -> Classes:

@@ -8,6 +8,7 @@ from innerloop.config import InputError
 from innerloop.tasks.class_split import by_split, listed
 from innerloop.tasks.csv_files import check_text
 from innerloop.tasks.download import download
+from innerloop.tasks.places import one_place
 from innerloop.tasks.texts.texts import Texts
 
 BASE_URL = "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/"
@@ -27,7 +28,7 @@ class Clinc150(Texts):
     def __init__(
         self, root: str, split: dict[str, list[str]], tokenizer: str | None, vocabulary: int, length: int, **shape: Any,
     ) -> None:  # fmt: skip
-        folder = Path(root).expanduser()
+        folder = one_place(root)
         data, domains = (read_json(folder, name) for name in SHA256)
         try:
             found = [(text, intent) for part in ("train", "val", "test") for text, intent in data[part]]
