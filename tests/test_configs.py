@@ -13,6 +13,7 @@ from innerloop.runs.build import OF_TASKS, build_run
 from innerloop.runs.experiment import load_run, run
 from innerloop.tasks.class_split import read_split
 from tests.conftest import DATA, ROOT, TINY, compose_run
+from tests.tasks.test_boxes import photographs, write_coco
 from tests.tasks.test_spoken import SPEAKERS, WORDS
 from tests.tasks.test_texts import write_clinc
 from tests.tiny_data import image_files, picture, table, texts, wav_files, write_csv, write_tree
@@ -100,6 +101,9 @@ def needs(choice, folder):
         return ["task.horizon=4", "task.shots=2", "task.queries=2"]
     if choice == "model=policy" or choice.startswith("algo=policies/"):
         return ["task=compass"]
+    if choice == "task=boxes":
+        root = write_coco(folder / "coco", photographs(folder / "coco"))
+        return [f"task.root={root}", "task.size=32", "task.grid=4", "task.ways=1", "task.shots=2", "task.queries=2", "model.filters=4"]
     if choice.startswith("algo=scenes/") or choice in ("model=dense", "sweep=classification_to_detection"):
         return ["task=scenes", "model.base=null", "model.filters=4"]
     if choice.startswith(("algo=zoo/", "algo=mamlpp_parts/")):
