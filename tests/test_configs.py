@@ -65,7 +65,7 @@ def needs(choice, folder):
         return [f"task.root={write_tree(folder / 'images', image_files())}"]
     if choice == "model=siren":
         return ["task=pictures", *needs("task=pictures", folder)]
-    if choice == "task=images":
+    if choice in ("task=images", "task=emoji"):
         return [f"task.root={write_tree(folder / 'images', image_files())}", *SMALL]
     if choice == "task=text_csv":
         return [f"task.path={write_csv(folder / 'texts.csv', texts())}", *SMALL]

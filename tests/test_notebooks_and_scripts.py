@@ -1,19 +1,23 @@
 """Every notebook and script runs."""
 
 import gzip
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 import notebooks  # scripts/
-from tests.conftest import ROOT
+from innerloop.runs.build import build_run
+from tests.conftest import ROOT, compose_run
 from tests.tiny_data import write_tree
 
 CONTROL = b"Package: manpages-fr\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: pages\n"
@@ -144,6 +148,69 @@ def test_manual_pages_become_text(tmp_path, monkeypatch):
         "en/ls.1.txt": "ls\n",
         ".copyright/manpages-fr": "GPL-3+",
     }
+
+
+def iconify_package(path, name, drawings, categories):
+    """As npm packs a set of Iconify's."""
+    content = {
+        "icons": {"width": 10, "height": 10, "icons": {icon: {"body": body} for icon, body in drawings.items()}},
+        "metadata": {"categories": categories},
+        "info": {"name": name, "author": {"name": "Somebody"}, "license": {"title": "MIT", "spdx": "MIT"}},
+    }
+    with tarfile.open(path, "w:gz") as tar:
+        for file, about in content.items():
+            text = json.dumps(about).encode()
+            member = tarfile.TarInfo(f"package/{file}.json")
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text))
+
+
+def test_emoji_become_classes_of_several_artists(tmp_path, monkeypatch):
+    """The first set's categories split them; what too few have, or has a skin tone, is left out; task=emoji reads the file."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import emoji
+
+    names = ["tiger", "cat", "pie", "ball", "kite", "car", "bus", "hand"]
+    groups = {
+        "Animals & Nature": ["tiger", "cat"],
+        "Food & Drink": ["pie"],
+        "Activities": ["ball", "kite"],
+        "Travel": ["car", "bus", "hand"],
+    }
+    for number in range(3):
+        drawings = {name: f'<rect width="{number}"/>' for name in names if (name, number) != ("hand", 0)} | {"hand-dark-skin-tone": "<a/>"}
+        iconify_package(tmp_path / f"{number}.tgz", f"set {number}", drawings, groups if number == 0 else {"Food & Drink": names})
+    packs = [emoji.read_pack(tmp_path / f"{number}.tgz") for number in range(3)]
+    assert packs[1].drawings["car"].startswith("<svg") and 'viewBox="0 0 10 10"><rect width="1"/>' in packs[1].drawings["car"]
+    expected = {"tiger": "test", "cat": "test", "pie": "test", "ball": "val", "kite": "val", "car": "train", "bus": "train"}
+    assert emoji.classes_of(packs, 3) == expected
+    assert emoji.classes_of(packs, 2)["hand"] == "test"  # the first set lacks it, and the second one's category counts
+    monkeypatch.setattr(emoji, "draw", lambda text, size: np.full((size, size, 3), 80 * int(text.split('width="')[1][0]), np.uint8))
+    emoji.write(tmp_path / "emoji.npz", packs, 8, 3)
+    assert (tmp_path / "emoji.npz.licences.txt").read_text().startswith("set 0 by Somebody, MIT")
+    monkeypatch.setenv("INNERLOOP_DATA", str(tmp_path))
+    tasks = build_run(compose_run("task=emoji", "task.ways=2", "task.queries=1", "task.size=16")).data.tasks
+    assert {name: split for split, names in tasks.parts.items() for name in names} == expected
+    support, query = tasks.distribution("test").sample(np.random.default_rng(0))
+    assert all(not torch.equal(a, b) for a in support.x for b in query.x[query.y == 0])  # two artists
+
+
+def test_emoji_ask_for_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import emoji
+
+    monkeypatch.setattr(sys, "argv", ["emoji.py", str(tmp_path / "emoji.zip")])
+    with pytest.raises(SystemExit, match="name it .*emoji.npz"):
+        emoji.main()
+    monkeypatch.setattr(emoji.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match="install Node.js"):
+        emoji.download(str(tmp_path), [])
+
+
+@pytest.mark.slow
+def test_policies_are_timed():
+    printed = call_script("benchmark_policies.py", "--rounds", "1", "--steps", "1", "2", cwd=ROOT)
+    assert re.search(r"round 0: PPO, 5 epochs \S+ CPU s, trust region \S+ CPU s", printed)
 
 
 @pytest.mark.slow
