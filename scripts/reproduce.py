@@ -60,6 +60,7 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
         print(f"entered: {path}", flush=True)
+    print("next: innerloop ledger; make docs puts it into the tables")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from innerloop.objective import Objective, cross_entropy, precise, where_finite
+from innerloop.objective import Objective, precise, where_finite
 
 OVERLAP = 0.5  # intersection over union from which a box counts as found, and another one as the same
 
@@ -124,8 +124,10 @@ def surest(predictions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def segmentation_loss(predictions: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of the pixels of each task: logits (tasks, n, pixels, classes), labels (tasks, n, pixels) -> (tasks,)."""
-    return cross_entropy(predictions.flatten(1, 2), y.flatten(1))
+    """Mean cross-entropy over the pixels of objects and over the others, of each task: logits (tasks, n, pixels, classes), labels
+    (tasks, n, pixels) -> (tasks,)."""
+    wrong = F.cross_entropy(precise(predictions).flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+    return mean_where(wrong, y > 0) + mean_where(wrong, y == 0)
 
 
 def mean_iou(predictions: Tensor, y: Tensor) -> Tensor:

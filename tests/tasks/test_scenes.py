@@ -17,6 +17,7 @@ from innerloop.detection import (
     encode_boxes,
     mean_iou,
     overlaps,
+    segmentation_loss,
     surest,
 )
 from innerloop.models.dense import Dense
@@ -166,6 +167,15 @@ def test_losses_are_of_each_task():
     wrong = nn.functional.cross_entropy(predictions[..., :-4].flatten(0, 1), y[..., 0].long().flatten(), reduction="none").view(6, 36)
     off = nn.functional.smooth_l1_loss(predictions[..., -4:], y[..., 1:], reduction="none").mean(-1)
     torch.testing.assert_close(both[0], (wrong + off)[there].mean() + wrong[~there].mean())
+
+
+def test_pixels_of_objects_count_as_much_as_the_others():
+    generator = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(2, 3, 50, 4, generator=generator), torch.randint(0, 4, (2, 3, 50), generator=generator)
+    y[1] = 0  # nothing in any scene of the second task
+    wrong = nn.functional.cross_entropy(logits.movedim(-1, 1), y, reduction="none")
+    expected = [wrong[0][y[0] > 0].mean() + wrong[0][y[0] == 0].mean(), wrong[1].mean()]
+    torch.testing.assert_close(segmentation_loss(logits, y), torch.stack(expected))
 
 
 def test_a_classifiers_body_is_taken_by_name(tmp_path):
