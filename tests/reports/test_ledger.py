@@ -10,7 +10,7 @@ import yaml
 from scipy.stats import t
 
 from innerloop.config import InputError
-from innerloop.reports.ledger import Cell, Row, columns, entry, markdown, read_cells, read_rows, unfilled, verdict
+from innerloop.reports.ledger import Cell, Row, columns, entry, markdown, read_cells, read_rows, short, unfilled, verdict
 from tests.command_line import call
 from tests.conftest import ROOT, TINY
 
@@ -80,6 +80,10 @@ def test_rows_are_what_the_files_say(tmp_path):
     assert markdown(rows, ["cell", "ours"]).splitlines()[2].startswith("| first | 91.00 ± ")
     out, _ = call("-m", "innerloop", "ledger", tmp_path / "ledger")
     assert "reproduced" in out and "not run yet: later" in out
+
+
+def test_edited_code_does_not_pass_for_its_commit():
+    assert [short(c) for c in ("a" * 40, "a" * 40 + "+changes-12345678", None)] == ["aaaaaaa", "aaaaaaa+changes", "unknown"]
 
 
 def test_what_does_not_fit_is_said(tmp_path):

@@ -12,6 +12,7 @@ from innerloop.config import InputError
 from innerloop.detection import decode_boxes
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
+from innerloop.tasks.images import boxes
 from innerloop.tasks.images.box_files import read_boxes
 from tests.conftest import TINY, compose_run
 
@@ -91,6 +92,17 @@ def test_images_with_classes_of_the_test_are_not_trained_on(tmp_path):
     support, query = tasks.distribution("train").sample(np.random.default_rng(0))
     pictures = torch.cat([support.x, query.x]).flatten(1)
     assert len(pictures.unique(dim=0)) == 4  # none twice in an episode
+
+
+def test_images_are_decoded_once(tmp_path, monkeypatch):
+    """What is written beside them is no reason to decode them again; another image is."""
+    root = write_coco(tmp_path / "coco", photographs(tmp_path / "coco"))
+    build_run(compose_run(*FEW, f"task.root={root}"))
+    monkeypatch.setattr(boxes, "prepare", lambda *_: pytest.fail("decoded again"))
+    build_run(compose_run(*FEW, f"task.root={root}"))
+    Image.new("RGB", (60, 40)).save(root / "images" / "red0.png")
+    with pytest.raises(pytest.fail.Exception, match="decoded again"):
+        build_run(compose_run(*FEW, f"task.root={root}"))
 
 
 def test_it_trains_on_a_drawn_split(tmp_path):

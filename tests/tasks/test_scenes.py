@@ -9,6 +9,7 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_jaccard_index
 from torchvision.ops import box_iou, nms
 
+import innerloop
 from innerloop.config import InputError
 from innerloop.detection import (
     ap50,
@@ -204,6 +205,8 @@ def test_both_engines_score_alike_and_the_report_draws(kind, engine, tmp_path):
     if engine == "loop":
         call("-m", "innerloop", "report", tmp_path / engine)
         assert "Objects of unseen classes" in (tmp_path / engine / "report.html").read_text()
+        with pytest.raises(InputError, match="finds objects in scenes, which a learner does not do"):
+            innerloop.load(tmp_path / engine)
 
 
 @pytest.mark.parametrize("algo", ["fomaml", "anil", "boil", "metasgd", "reptile", "joint", "scratch"])

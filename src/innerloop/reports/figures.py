@@ -105,24 +105,9 @@ def paths(title: str, steps: Sequence[int], tasks: Sequence[Sequence[np.ndarray]
         return svg(figure, title)
 
 
-def pictures(title: str, columns: Mapping[str, Sequence[np.ndarray]]) -> str:
-    """Pictures (h, w, channels) in [0, 1], a row each, in columns of a name."""
-    rows = len(next(iter(columns.values())))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.6 * len(columns), 1.6 * rows + 0.3), layout="constrained")
-        grid = figure.subplots(rows, len(columns), squeeze=False)
-        for column, (name, shown) in enumerate(columns.items()):
-            grid[0, column].set_title(name, fontsize=10)
-            for axes, picture in zip(grid[:, column], shown, strict=True):
-                axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-        return svg(figure, title)
-
-
 class Marked(NamedTuple):
-    """An image (h, w, channels) in [0, 1] and what is in it: boxes (n, 4), top, left, bottom, right in pixels, with labels from 1 on, or
-    the label of each pixel, 0 for none."""
+    """An image (h, w, channels) in [0, 1] and, where that is known, what is in it: boxes (n, 4), top, left, bottom, right in pixels, with
+    labels from 1 on, or the label of each pixel, 0 for none."""
 
     image: np.ndarray
     boxes: np.ndarray | None = None
@@ -131,7 +116,7 @@ class Marked(NamedTuple):
 
 
 def marked(title: str, columns: Mapping[str, Sequence[Marked]]) -> str:
-    """Images with boxes or coloured pixels, a color for each label, in columns of a name."""
+    """Images in columns of a name, with boxes or coloured pixels, a color for each label."""
     rows = len(next(iter(columns.values())))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 0.3), layout="constrained")

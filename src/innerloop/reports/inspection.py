@@ -140,7 +140,7 @@ def draw_pictures(run: Run, count: int = 3) -> str:
     columns["picture"] = [y.view(size, size, -1).numpy() for y in episodes.query.y]
     for step, predictions in found.items():
         columns[figures.after(step)] = [p.view(size, size, -1).clamp(0, 1).cpu().numpy() for p in predictions]
-    return figures.pictures("Unseen pictures", columns)
+    return figures.marked("Unseen pictures", {name: [*map(figures.Marked, shown)] for name, shown in columns.items()})
 
 
 def draw_scenes(run: Run, count: int = 3) -> str:

@@ -127,8 +127,13 @@ def row_of(name: str, cell: Cell, files: list[Path]) -> Row | None:
         [scale * point["value"] for point in points], [scale * point["ci95"] for point in points], entries[0]["lower_is_better"],
         entries[0]["tasks"], statistics.mean(seconds) / 60, entries[0]["episodes"],
         ", ".join(dict.fromkeys(entry["hardware"].split(",")[0] for entry in entries)),
-        list(dict.fromkeys(entry["commit"][:7] for entry in entries)),
+        list(dict.fromkeys(short(entry["commit"]) for entry in entries)),
     )  # fmt: skip
+
+
+def short(commit: str | None) -> str:
+    """Of a commit; code that was edited since does not pass for it."""
+    return "unknown" if commit is None else commit[:7] + "+changes" * ("+changes" in commit)
 
 
 def point_at(entry: dict[str, Any], step: int | None, file: Path) -> dict[str, float]:

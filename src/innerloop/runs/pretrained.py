@@ -34,5 +34,5 @@ def base_weights(model: DictConfig) -> dict[str, Tensor]:
     state = read(run / "checkpoints" / BEST)["state_dict"]
     own = load_config(run).model
     if own.get("heads") != model.get("heads"):  # which the shapes of the weights do not show
-        raise InputError(f"model.base={model.base} has model.heads={own.get('heads')}, and here it is {model.heads}; make it equal")
+        raise InputError(f"model.base={model.base} has model.heads={own.get('heads')}, and here it is {model.get('heads')}; make it equal")
     return {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}

@@ -62,6 +62,7 @@ class Tasks(ABC):
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
     vocabulary: how many tokens inputs are made of; None where they are none. actions: what a policy may do; None where nothing is done.
+    sampling: of episodes whose sizes differ even within a meta-batch, by name, so that a meta-batch is a single one.
     places: of which predictions are made in each input, where there are several: cells or pixels of an image.
     varied: the ranges, [low, high], of those of `ways`, `shots`, `train_ways` and `train_shots` that differ between episodes; the
     attributes of these names are then the most of them.
@@ -78,6 +79,7 @@ class Tasks(ABC):
     actions: Any = None
     varied: dict[str, list[int]] = {}
     places: int | None = None
+    sampling: str | None = None
 
     @property
     def name(self) -> str:

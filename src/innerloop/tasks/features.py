@@ -40,7 +40,7 @@ class Seen(Tasks):
         if len(tasks.input_shape) != 3 or tasks.ways is None:
             raise InputError("backbone=... sees images of classes, and this task has none; use task=images or another of images")
         self.tasks, self.see = tasks, see
-        self.objective, self.outputs, self.varied = tasks.objective, tasks.outputs, tasks.varied
+        self.objective, self.outputs, self.varied, self.sampling = tasks.objective, tasks.outputs, tasks.varied, tasks.sampling
         self.ways, self.train_ways, self.shots, self.queries = tasks.ways, tasks.train_ways, tasks.shots, tasks.queries
         self.input_shape = (see.width,)
 

@@ -19,8 +19,6 @@ class MetaDatasetEpisodes(ClassEpisodes):
     examples. Raises InputError where there are fewer classes than the fewest, or a class has a single example.
     """
 
-    varies = True
-
     def __init__(self, classes: Classes, ways: tuple[int, int], shots: tuple[int, int], queries: int, **options: Any) -> None:
         super().__init__(classes, ways[0], 1, 1, **options)
         self._most_ways, self._most_shots, self.queries, self.varies = ways[1], shots[1], queries, True

@@ -129,8 +129,8 @@ class EpisodicDataModule(LightningDataModule):
         self.steps_at_once = steps_at_once
         if tasks.varied and steps_at_once > 1:
             raise InputError(f"steps_at_once={steps_at_once} takes meta-batches of one shape, and those of this task vary; set it to 1")
-        if getattr(tasks, "sampling", None) and meta_batch_size > 1:
-            raise InputError(f"task.sampling={tasks.sampling} gives each episode a size of its own; set meta_batch_size=1")  # type: ignore[attr-defined]
+        if tasks.sampling and meta_batch_size > 1:
+            raise InputError(f"task.sampling={tasks.sampling} gives each episode a size of its own; set meta_batch_size=1")
         # keys of equal length: numpy pads short ones with zeros, so that (1,) and (1, 0) would be the same
         train = tasks.distribution("train")
         if by_class and isinstance(train, ClassEpisodes):

@@ -23,6 +23,8 @@ def make_ready(folder: Path, trust: bool) -> None:
         raise InputError(
             f"{folder} was trained on features of a backbone, which a learner does not hold; innerloop eval and report can read it"
         )
+    if run.data.tasks.places:
+        raise InputError(f"{folder} finds objects in scenes, which a learner does not do; innerloop eval and report can read it")
     if run.data.tasks.objective.look:
         raise InputError(f"{folder} holds a policy, which is not fitted by examples; use innerloop.load_policy")
     if not (folder / FILE).is_file():

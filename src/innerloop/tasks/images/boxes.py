@@ -1,5 +1,6 @@
 """Objects of unseen classes in photographs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,8 @@ class Boxes(Tasks):
         path = place_of(root, KINDS).resolve()
         folder = path if path.is_dir() else path.parent
         name = f"{path.stem}_{size}x{size}_{MODES[channels].lower()}_boxes.prepared"
-        ready = load_prepared(folder, name, lambda: [path], lambda: [path], lambda _: prepare(path, size, channels), memory_mb)
+        there = partial(sources_of, path)
+        ready = load_prepared(folder, name, there, there, lambda _: prepare(path, size, channels), memory_mb)
         self.images, self.things = ready.images, [[Thing(*thing) for thing in things] for things in ready.about["things"]]
         classes = sorted({thing.name for things in self.things for thing in things})
         known = read_split(split) if split else drawn_split(classes, folder, f"{path.stem}_split{split_seed}.csv", split_seed)
@@ -114,6 +116,12 @@ class Boxes(Tasks):
             return BoxEpisodes(self, self.parts[split], self.rows(split))
         except InputError as error:
             raise InputError(f"in the {split} split, {error}") from error
+
+
+def sources_of(root: Path) -> list[Path]:
+    """Not what is written beside the images."""
+    written = (".prepared", ".lock", ".csv")
+    return sorted(path for path in root.iterdir() if path.suffix not in written) if root.is_dir() else [root]
 
 
 def prepare(root: Path, size: int, channels: int) -> Unprepared:

@@ -20,7 +20,7 @@ from innerloop.tasks.images.omniglot import Omniglot
 INK = 64  # of 255: what is darker is no part of a character
 SIZES = 0.28, 0.5  # of the longer side of an object, in sides of the scene
 ATTEMPTS = 20  # to place an object where no other one is
-NONE = {"shots": 1, "queries": 1, "train_ways": 2, "train_shots": 1, "train_queries": 1}  # counts that a source of drawings does not use
+UNUSED = {"shots": 1, "queries": 1, "train_ways": 2, "train_shots": 1, "train_queries": 1}  # counts that a source of drawings does not use
 
 
 class Scene:
@@ -155,7 +155,7 @@ class Scenes(Tasks):
 
 def source_of(of: str, root: str | None, split: str | None, channels: int, size: int, ways: int) -> Any:
     """The task whose classes are drawn into scenes."""
-    counts: dict[str, Any] = {"ways": max(ways, 2), **NONE}
+    counts: dict[str, Any] = {"ways": max(ways, 2), **UNUSED}
     if of == "glyphs":
         return Glyphs(**counts)
     if of == "omniglot":
