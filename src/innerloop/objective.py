@@ -61,6 +61,15 @@ def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
     return where_finite(summed.abs().sum(1) / y.shape[1], predictions)
 
 
+def auroc(predictions: Tensor, known: int) -> Tensor:
+    """How well the largest logit tells the first `known` queries of each task from the others, which are of none of its classes: the chance
+    that it is larger for one of the former than for one of the latter, half where they are equal, which is the area under the ROC curve
+    (the maximum logit score of Vaze et al. 2022, arXiv 2110.06207). logits (tasks, n, ways) -> (tasks,)."""
+    largest = precise(predictions).amax(-1)
+    ours, others = largest[:, :known, None], largest[:, None, known:]
+    return where_finite((ours > others).double().add((ours == others).double(), alpha=0.5).mean((1, 2)), predictions)
+
+
 def token_cross_entropy(predictions: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of each task's tokens, in nats: logits (tasks, n, length, vocabulary), tokens (tasks, n, length) -> (tasks,)."""
     return F.cross_entropy(precise(predictions).flatten(0, -2), y.flatten(), reduction="none").view(len(y), -1).mean(-1)

@@ -47,6 +47,17 @@ def test_other_seeds_and_data_are_scored_on_them(frozen, tmp_path):
     call("-m", "innerloop", "compare", str(directory), str(tmp_path))
 
 
+def test_strangers_are_scored_from_a_file_and_kept_out_of_disjoint_episodes(tmp_path):
+    open_set = (*GLYPHS, "task.strangers=3")
+    first = run(compose_run(*open_set), tmp_path / "run")
+    call("-m", "innerloop", "episodes", str(tmp_path / "run"), str(tmp_path / "test.npz"))
+    again = run(compose_run(*open_set, f"episodes={tmp_path / 'test.npz'}"), tmp_path / "again")
+    assert again["measures"] == first["measures"] and 0 <= first["measures"]["auroc"]["value"] <= 1
+    call("-m", "innerloop", "report", str(tmp_path / "run"))
+    with pytest.raises(InputError, match="disjoint=true draws no strangers; leave out task.strangers"):
+        build_run(compose_run(*open_set, "disjoint=true"))
+
+
 def test_images_take_a_byte_a_pixel(frozen):
     with np.load(frozen[1]) as file:
         assert file["query_x"].dtype == np.uint8

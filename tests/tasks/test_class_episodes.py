@@ -211,3 +211,28 @@ def test_meta_datasets_rule_in_a_group():
         MetaDatasetEpisodes(sized([20] * 6 + [1]), (5, 50), (1, 100), 10)
     with pytest.raises(InputError, match="asks for more than the 4 classes"):
         MetaDatasetEpisodes(sized([20] * 4), (5, 50), (1, 100), 10)
+
+
+def test_strangers_come_after_an_episode_that_is_as_without_them():
+    turns, groups = [c % 4 for c in range(CLASSES)], ["a", "b"] * 6
+    classes = Classes(numbered_images(), MEMBERS, NAMES, turns, groups)
+    for ways, strangers in ((5, 3), (3, 7)):  # one other class in the group, and three
+        without, with_them = (ClassEpisodes(classes, ways, 2, 3, strangers=count) for count in (0, strangers))
+        for index in range(20):
+            known, open_set = draw(without, index), draw(with_them, index)
+            assert torch.equal(open_set.support.x, known.support.x) and torch.equal(open_set.query.x[: 3 * ways], known.query.x)
+            assert open_set.query.y.tolist() == [*known.query.y.tolist(), *[-1] * strangers]
+            ours, others = ({row // PER_CLASS for row in rows_of(x)} for x in (known.query.x, open_set.query.x[3 * ways :]))
+            assert not ours & others and len({c % 2 for c in ours | others}) == 1
+            for image, row in zip(open_set.query.x[3 * ways :], rows_of(open_set.query.x[3 * ways :]), strict=True):
+                assert round(np.rot90(image.numpy(), -turns[row // PER_CLASS], axes=(-2, -1))[0, 0, 0] * 255) == row
+
+
+def test_strangers_of_meta_datasets_rule_and_where_there_are_none():
+    classes = Classes(numbered_images(), MEMBERS, NAMES)
+    episode = MetaDatasetEpisodes(classes, (5, 9), (1, 5), 4, strangers=6).sample(np.random.default_rng(0))
+    known = int((episode.query.y >= 0).sum())
+    ours, others = ({row // PER_CLASS for row in rows_of(x)} for x in (episode.query.x[:known], episode.query.x[known:]))
+    assert (episode.query.y[known:] == -1).sum() == 6 and not ours & others
+    with pytest.raises(InputError, match="task.strangers=2 are of other classes than the episode's, and task.ways=12 takes all; lower it"):
+        ClassEpisodes(classes, CLASSES, 2, 3, strangers=2)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.func import functional_call
 
@@ -13,7 +14,7 @@ from innerloop.engine import forward as engines
 from innerloop.episode import Episode
 from innerloop.models.conv4 import Conv4
 from innerloop.objective import CLASSIFICATION
-from innerloop.training.evaluation import adaptation_curve, batch_norms, mean_ci95, predict_queries, reported_steps
+from innerloop.training.evaluation import adaptation_curve, batch_norms, mean_ci95, measures_of, predict_queries, reported_steps
 from tests.conftest import classification_episodes, make_model
 
 
@@ -159,3 +160,16 @@ def test_a_classifier_that_diverged_has_no_score(measure, bad):
     whole = measure(predictions, y)
     predictions[1, 4, 0] = bad
     assert measure(predictions, y)[1].isnan() and torch.equal(measure(predictions, y)[[0, 2]], whole[[0, 2]])
+
+
+def test_strangers_are_told_by_the_largest_logit_and_count_for_nothing_else():
+    torch.manual_seed(0)
+    predictions = torch.randn(8, 40, 5).round(decimals=1)  # with equal ones
+    y = torch.cat([torch.randint(5, (8, 30)), torch.full((8, 10), -1)], 1)
+    found = measures_of(CLASSIFICATION, predictions, y, evidence=True)
+    without = measures_of(CLASSIFICATION, predictions[:, :30], y[:, :30], evidence=True)
+    assert all(torch.equal(found[name], values) for name, values in without.items()) and found.keys() - without.keys() == {"auroc"}
+    wanted = [roc_auc_score([1] * 30 + [0] * 10, task.amax(-1)) for task in predictions]
+    assert found["auroc"].tolist() == pytest.approx(wanted, abs=1e-12)
+    predictions[3, 35] = torch.nan
+    assert measures_of(CLASSIFICATION, predictions, y, evidence=True)["auroc"].isnan().tolist() == [task == 3 for task in range(8)]

@@ -30,6 +30,8 @@ class DisjointEpisodes:
             raise InputError("disjoint=true draws episodes of one shape; set task.ways and task.shots to a number each")
         if not distribution.balanced:
             raise InputError("disjoint=true draws as many queries of each class; leave out task.balanced=false")
+        if distribution.strangers:
+            raise InputError("disjoint=true draws no strangers; leave out task.strangers")
         self.distribution = distribution
         self.drawn = draw(distribution, most)
         if len(self.drawn) < 2:

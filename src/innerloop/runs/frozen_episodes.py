@@ -57,7 +57,7 @@ class FrozenEpisodes:
             return
         per_class = tasks.ways or 1
         there = (tuple(support.x.shape[2:]), support.x.shape[1], query.x.shape[1])
-        here = (tuple(tasks.input_shape), tasks.shots * per_class, tasks.queries * per_class)
+        here = (tuple(tasks.input_shape), tasks.shots * per_class, tasks.queries * per_class + tasks.strangers)
         if self.one_by_one:
             here = (here[0], *there[1:])
         if there != here:

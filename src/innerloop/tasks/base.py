@@ -61,6 +61,7 @@ class Tasks(ABC):
     objective: loss and metric. input_shape: shape of one input. outputs: width of a prediction (ways, or regression targets).
     ways: classes in an evaluation episode, None for regression. train_ways: classes in a training episode.
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
+    strangers: queries of a test episode, after the others, that are of none of its classes.
     vocabulary: how many tokens inputs are made of; None where they are none. actions: what a policy may do; None where nothing is done.
     sampling: of episodes whose sizes differ even within a meta-batch, by name, so that a meta-batch is a single one.
     places: of which predictions are made in each input, where there are several: cells or pixels of an image.
@@ -75,6 +76,7 @@ class Tasks(ABC):
     train_ways: int | None = None
     shots: int
     queries: int
+    strangers: int = 0
     vocabulary: int | None = None
     actions: Any = None
     varied: dict[str, list[int]] = {}

@@ -11,6 +11,7 @@ from torch import Tensor
 from innerloop.config import InputError
 from innerloop.episode import Episode, Examples
 
+STRANGER = -1  # the label of a query that is of none of the episode's classes
 CONCENTRATION = 2.0  # of the Dirichlet distribution that unbalanced queries come from
 
 
@@ -48,26 +49,28 @@ class ClassEpisodes:
     balanced: `queries` examples of each class; false, ways * queries in all, spread over the classes by a Dirichlet distribution of
     concentration 2 (Veilleux et al. 2021, arXiv 2204.11181), as far as each class has so many: for what would use that test sets are
     balanced.
-    Raises InputError when there are fewer classes than ways, or a class has fewer examples than shots + queries.
+    strangers: so many more queries at the end of the query set, of other classes (of the same group), labelled -1.
+    Raises InputError when there are fewer classes than ways, or no other ones for strangers, or a class has fewer examples than
+    shots + queries.
     """
 
     def __init__(
         self, classes: Classes, ways: int | tuple[int, int], shots: int | tuple[int, int], queries: int,
         augment: Sequence[Callable[[Tensor], Any]] = (), by_class: bool = False,
-        balanced: bool = True,
+        balanced: bool = True, strangers: int = 0,
     ) -> None:  # fmt: skip
         self.inputs, self.members, self.names = classes.inputs, classes.members, classes.names
         self._spans = [value if isinstance(value, tuple) else (value, value) for value in (ways, shots)]
         self.varies = any(low < high for low, high in self._spans)
         (_, self.ways), (_, self.shots) = self._spans
         self.queries, self.augment, self.by_class = queries, augment, by_class
-        self.balanced = balanced
+        self.balanced, self.strangers = balanced, strangers
         self.quarter_turns = classes.quarter_turns
         groups = classes.groups or [""] * len(classes.members)
         self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
         ends = np.cumsum(np.bincount(self.group_of))
         self._by_group = np.split(np.argsort(self.group_of, kind="stable"), ends[:-1])  # the classes of each group, in order
-        check_classes(classes, groups, self.ways, self.shots + queries)
+        check_classes(classes, groups, self.ways, self.shots + queries, strangers)
 
     def shape(self, rng: np.random.Generator) -> Shape:
         ways, shots = (low if low == high else int(rng.integers(low, high + 1)) for low, high in self._spans)
@@ -79,7 +82,22 @@ class ClassEpisodes:
         classes = rng.choice(candidates, ways, replace=False)
         counts = [queries] * ways if self.balanced else self._unbalanced(rng, classes, shots)
         drawn = [rng.choice(self.members[c], shots + count, replace=False) for c, count in zip(classes, counts, strict=True)]
-        return self.episode(rng, classes, drawn, shots)
+        return self.with_strangers(rng, self.episode(rng, classes, drawn, shots), candidates, classes)
+
+    def with_strangers(self, rng: np.random.Generator, episode: Episode, candidates: np.ndarray, classes: np.ndarray) -> Episode:
+        """An episode of some of the candidate classes, followed by queries of the others; the rest of it is as without them."""
+        if not self.strangers:
+            return episode
+        others = np.setdiff1d(candidates, classes)
+        drawn = rng.choice(others, self.strangers, replace=len(others) < self.strangers)
+        x = tensor_of(np.concatenate([self._shown(c, rng.choice(self.members[c], 1)) for c in drawn]))
+        (known, labels), y = episode.query, torch.full((self.strangers,), STRANGER)
+        return Episode(episode.support, Examples(torch.cat([known, x]), torch.cat([labels, y])))
+
+    def _shown(self, of: int, rows: np.ndarray) -> np.ndarray:
+        """Examples of a class, turned where its images are."""
+        inputs = self.inputs[rows]
+        return inputs if self.quarter_turns is None else np.rot90(inputs, self.quarter_turns[of], axes=(-2, -1))
 
     def _unbalanced(self, rng: np.random.Generator, classes: np.ndarray, shots: int) -> np.ndarray:
         """How many queries each class has: one after the other falls to a class that has examples left."""
@@ -94,9 +112,7 @@ class ClassEpisodes:
     def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray], shots: int | np.ndarray) -> Episode:
         """Of given classes and, for each, the rows of its examples, the shots (of all, or of each) first; `rng` shuffles them."""
         of_each = np.broadcast_to(shots, len(classes)).tolist()
-        drawn = [self.inputs[r] for r in rows]
-        if self.quarter_turns is not None:
-            drawn = [np.rot90(images, self.quarter_turns[c], axes=(-2, -1)) for c, images in zip(classes, drawn, strict=True)]
+        drawn = [self._shown(c, r) for c, r in zip(classes, rows, strict=True)]
         support = np.concatenate([inputs[:count] for inputs, count in zip(drawn, of_each, strict=True)])
         query = np.concatenate([inputs[count:] for inputs, count in zip(drawn, of_each, strict=True)])
         labels = classes if self.by_class else np.arange(len(classes))
@@ -106,8 +122,7 @@ class ClassEpisodes:
 
     def _examples(self, rng: np.random.Generator, inputs: np.ndarray, labels: np.ndarray, per_class: list[int]) -> Examples:
         order = rng.permutation(len(inputs))
-        x = torch.from_numpy(inputs[order])
-        return Examples(x.float() / 255 if x.dtype is torch.uint8 else x, torch.from_numpy(np.repeat(labels, per_class)[order]))
+        return Examples(tensor_of(inputs[order]), torch.from_numpy(np.repeat(labels, per_class)[order]))
 
     def _augmented(self, rng: np.random.Generator, examples: Examples) -> Examples:
         if not self.augment:
@@ -120,8 +135,14 @@ class ClassEpisodes:
         return Examples(torch.stack(x), examples.y)
 
 
-def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: int) -> None:
-    """Raises InputError where an episode of `ways` classes with `needed` examples each cannot be drawn."""
+def tensor_of(inputs: np.ndarray) -> Tensor:
+    """Images as float32 in [0, 1], other inputs as they are."""
+    x = torch.from_numpy(np.ascontiguousarray(inputs))
+    return x.float() / 255 if x.dtype is torch.uint8 else x
+
+
+def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: int, strangers: int = 0) -> None:
+    """Raises InputError where an episode of `ways` classes with `needed` examples each, and strangers to them, cannot be drawn."""
     sizes = Counter(groups) or {"": 0}
     for group, there in sorted(sizes.items()):
         if ways > there:
@@ -130,6 +151,8 @@ def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: in
                 f"task.ways={ways} asks for more than the {there} classes there are{of_group}; "
                 "lower task.ways (or task.train_ways), or give the split more"
             )
+        if strangers and ways == there:
+            raise InputError(f"task.strangers={strangers} are of other classes than the episode's, and task.ways={ways} takes all; lower it")
     small = sorted((len(rows), name) for name, rows in zip(classes.names, classes.members, strict=True) if len(rows) < needed)
     if small:
         examples, smallest = small[0]

@@ -41,6 +41,7 @@ class Seen(Tasks):
             raise InputError("backbone=... sees images of classes, and this task has none; use task=images or another of images")
         self.tasks, self.see = tasks, see
         self.objective, self.outputs, self.varied, self.sampling = tasks.objective, tasks.outputs, tasks.varied, tasks.sampling
+        self.strangers = tasks.strangers
         self.ways, self.train_ways, self.shots, self.queries = tasks.ways, tasks.train_ways, tasks.shots, tasks.queries
         self.input_shape = (see.width,)
 

@@ -38,4 +38,4 @@ class MetaDatasetEpisodes(ClassEpisodes):
         shares = sizes * np.exp(rng.uniform(np.log(0.5), np.log(2), ways))
         shots = np.minimum((shares / shares.sum() * max(support - ways, 0)).astype(int) + 1, left)
         drawn = [rng.choice(self.members[c], count + queries, replace=False) for c, count in zip(classes, shots, strict=True)]
-        return self.episode(rng, classes, drawn, shots)
+        return self.with_strangers(rng, self.episode(rng, classes, drawn, shots), candidates, classes)

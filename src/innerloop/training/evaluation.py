@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.episode import Episode
-from innerloop.objective import CLASSIFICATION, Objective
+from innerloop.objective import CLASSIFICATION, Objective, auroc
 
 Item = TypeVar("Item")
 Transductive = bool | str  # True, False, "support"
@@ -75,9 +75,12 @@ def adaptation_curve(
 
 
 def measures_of(objective: Objective, predictions: Tensor, y: Tensor, evidence: bool) -> dict[str, Tensor]:
-    """Of the query sets: by name, (tasks,)."""
+    """Of the query sets: by name, (tasks,). Strangers, queries of none of the classes, come last and count for auroc alone."""
+    known = int((y[0] >= 0).sum()) if objective is CLASSIFICATION else y.shape[1]
+    strange = {"auroc": auroc(predictions, known)} if evidence and known < y.shape[1] else {}
+    predictions, y = predictions[:, :known], y[:, :known]
     wanted = {"loss": objective.tested_loss or objective.loss, objective.metric: objective.score} | (objective.more if evidence else {})
-    return {name: measure(predictions, y) for name, measure in wanted.items()}
+    return {name: measure(predictions, y) for name, measure in wanted.items()} | strange
 
 
 def shape_of(episodes: Episode) -> dict[str, Tensor]:
