@@ -63,6 +63,14 @@ def needs(choice, folder):
             return [f"task.root={DATA / name}"]
     if choice in ("task=pictures", "experiment=pictures"):
         return [f"task.root={write_tree(folder / 'images', image_files())}"]
+    if choice == "task=heard_and_seen":
+        if not (DATA / "mnist").is_dir() or not (DATA / "fsdd").is_dir():
+            pytest.skip(f"no data at {DATA}; set INNERLOOP_DATA")
+        return [f"task.seen={DATA / 'mnist'}", f"task.heard={DATA / 'fsdd' / 'recordings.zip'}", *SMALL]
+    if choice == "task=named_pictures":
+        return [f"task.images.root={write_tree(folder / 'images', image_files())}", "task.images.size=16", *SMALL]
+    if choice == "model=senses":
+        return ["task=named_pictures", *needs("task=named_pictures", folder)]
     if choice == "model=siren":
         return ["task=pictures", *needs("task=pictures", folder)]
     if choice in ("task=images", "task=emoji"):

@@ -74,14 +74,14 @@ def test_centroid_compares_directions():
 
 
 def test_centroid_answers_ten_times_the_similarity():
-    """Logits by hand: 20 z.p - 10 p.p, as -10 |z - p|^2 is but for what all classes share; z of length 1, p the mean of such."""
+    """Logits by hand: -10 |z - p|^2; z of length 1, p the mean of such."""
     algorithm = Centroid(make_model("mlp")[0], CLASSIFICATION, engines.loop, 3, 3, 7)
     episodes = classification_episodes(2, (4,))
     logits = algorithm.predict(algorithm.adapt(episodes.support), episodes.query.x)
     for task in range(2):
         z, queries = (nn.functional.normalize(algorithm.model(part.x[task]), dim=-1) for part in episodes)
         means = torch.stack([z[episodes.support.y[task] == way].mean(0) for way in range(3)])
-        expected = 20 * queries @ means.T - 10 * means.square().sum(1)
+        expected = -10 * (queries[:, None] - means).square().sum(-1)
         torch.testing.assert_close(logits[task], expected)
 
 

@@ -48,8 +48,9 @@ class ProtoNet(Algorithm[Tensor]):
         return (members / members.sum(1, keepdim=True)).transpose(1, 2) @ embedded
 
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
-        # |z - p|^2 less its |z|^2, which is the same for all classes and so changes neither loss nor answer
-        return self.scale * (2 * self.embed(x) @ adapted.transpose(1, 2) - adapted.square().sum(-1).unsqueeze(1))
+        # -|z - p|^2; its |z|^2 changes neither loss nor answer, but what is far from all classes is to have no large logit
+        z = self.embed(x)
+        return self.scale * (2 * z @ adapted.transpose(1, 2) - adapted.square().sum(-1).unsqueeze(1) - z.square().sum(-1, keepdim=True))
 
     def network(self, adapted: Tensor) -> nn.Sequential:
         """The embedding, and a linear layer whose weights are the prototypes."""
@@ -57,7 +58,7 @@ class ProtoNet(Algorithm[Tensor]):
         return nn.Sequential(copy.deepcopy(self.model), *length, self.nearest(adapted[0].detach()))
 
     def nearest(self, prototypes: Tensor) -> nn.Linear:
-        """`predict` of embedded queries, for prototypes (ways, features)."""
+        """`predict` of embedded queries without their |z|^2, for prototypes (ways, features)."""
         head = nn.Linear(prototypes.shape[1], len(prototypes))
         head.weight.data, head.bias.data = self.scale * 2 * prototypes, -self.scale * prototypes.square().sum(-1)
         return head

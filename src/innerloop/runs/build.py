@@ -47,6 +47,7 @@ OF_TASKS = (
     "life",
     "queries",
     "places",
+    "senses",
 )  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
 

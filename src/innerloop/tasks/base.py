@@ -63,6 +63,7 @@ class Tasks(ABC):
     shots, queries: examples (per class) in the support and query set of an evaluation episode.
     strangers: queries of a test episode, after the others, that are of none of its classes.
     vocabulary: how many tokens inputs are made of; None where they are none. actions: what a policy may do; None where nothing is done.
+    senses: by name, the shape of what each of several senses has of a thing; None where there is one alone.
     sampling: of episodes whose sizes differ even within a meta-batch, by name, so that a meta-batch is a single one.
     places: of which predictions are made in each input, where there are several: cells or pixels of an image.
     varied: the ranges, [low, high], of those of `ways`, `shots`, `train_ways` and `train_shots` that differ between episodes; the
@@ -81,6 +82,7 @@ class Tasks(ABC):
     actions: Any = None
     varied: dict[str, list[int]] = {}
     places: int | None = None
+    senses: dict[str, tuple[int, ...]] | None = None
     sampling: str | None = None
 
     @property

@@ -152,7 +152,9 @@ def check_classes(classes: Classes, groups: Sequence[str], ways: int, needed: in
                 "lower task.ways (or task.train_ways), or give the split more"
             )
         if strangers and ways == there:
-            raise InputError(f"task.strangers={strangers} are of other classes than the episode's, and task.ways={ways} takes all; lower it")
+            raise InputError(
+                f"task.strangers={strangers} are of other classes than the episode's, and task.ways={ways} takes all; lower it"
+            )
     small = sorted((len(rows), name) for name, rows in zip(classes.names, classes.members, strict=True) if len(rows) < needed)
     if small:
         examples, smallest = small[0]

@@ -21,13 +21,15 @@ class ClassTasks(Tasks):
 
     ways, shots, queries: of val and test episodes. train_ways, train_shots, train_queries: of train episodes. ways and shots may be ranges,
     [low, high]: each evaluation episode has numbers of its own then, and so has each meta-batch of training. balanced: as for
-    ClassEpisodes, of val and test episodes; strangers too, of test episodes alone. sampling: null, or meta_dataset, as MetaDatasetEpisodes has it, a meta-batch being one episode.
+    ClassEpisodes, of val and test episodes; strangers too, of test episodes alone. sampling: null, or meta_dataset, as
+    MetaDatasetEpisodes has it, a meta-batch being one episode.
     augment: as for ClassEpisodes, in training alone. Raises InputError for a count below its least, and, from `distribution`, for more
     ways or examples than there are.
     """
 
     objective = CLASSIFICATION
     augment: Sequence[Callable[[Tensor], Any]] = ()
+    episodes: type[ClassEpisodes] = ClassEpisodes
 
     def __init__(
         self, ways: Count, shots: Count, queries: int, train_ways: Count, train_shots: Count, train_queries: int, balanced: bool = True,
@@ -68,6 +70,6 @@ class ClassTasks(Tasks):
             if self.sampling:
                 return MetaDatasetEpisodes(self.classes(split), *counts, augment=augment, strangers=strangers)
             balanced = self.balanced or split == "train"
-            return ClassEpisodes(self.classes(split), *counts, augment=augment, balanced=balanced, strangers=strangers)
+            return self.episodes(self.classes(split), *counts, augment=augment, balanced=balanced, strangers=strangers)
         except InputError as error:
             raise InputError(f"in the {split} split, {error}") from error

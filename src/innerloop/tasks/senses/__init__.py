@@ -1,0 +1,1 @@
+"""Things that are met by more than one sense."""

@@ -1,0 +1,48 @@
+"""Digits, heard and seen."""
+
+from typing import Any
+
+import numpy as np
+
+from innerloop.tasks.base import Split
+from innerloop.tasks.class_episodes import Classes
+from innerloop.tasks.images.mnist import Mnist
+from innerloop.tasks.senses.senses import Senses, vectors
+from innerloop.tasks.sounds.spoken import Spoken
+
+COPIES = 4  # times that each recording is paired with an image: always another one
+
+
+class HeardAndSeen(Senses):
+    """MNIST's digits as `task=mnist` has them and spoken ones as `task=spoken` has: an episode is of one speaker, whom training did not
+    hear, and of images that it did not see. Inputs are vectors (tasks/senses/senses.py); the senses are called seen and heard.
+
+    seen: folder of MNIST. heard: folder or zip of class_speaker_index.wav, classes being digits. speakers: the train, val and test lists.
+    rate, seconds, mels: as for `task=spoken`. Raises InputError as these two do.
+    """
+
+    def __init__(
+        self, seen: str, heard: str, speakers: dict[str, list[str]], rate: int, seconds: float, mels: int, support: str, query: str,
+        train_support: str, train_query: str, **shape: Any,
+    ) -> None:  # fmt: skip
+        self.digits = Mnist(seen, **shape)
+        self.spoken = Spoken(heard, None, None, "speaker", speakers, rate, seconds, mels, **shape)
+        senses = {"seen": self.digits.input_shape, "heard": self.spoken.input_shape}
+        super().__init__(senses, support, query, train_support, train_query, **shape)
+
+    def classes(self, split: Split) -> Classes:
+        rng = np.random.default_rng(0)  # the pairs are part of the data
+        images, recordings = self.digits.classes(split), self.spoken.classes(split)
+        unused = {digit: iter(rng.permutation(rows)) for digit, rows in zip(images.names, images.members, strict=True)}
+        seen: list[int] = []
+        heard: list[int] = []
+        members, names, groups = [], [], []
+        for copy in range(COPIES):
+            for name, rows, speaker in zip(recordings.names, recordings.members, recordings.groups or (), strict=True):
+                digit = name.partition("/")[0]
+                members.append(len(seen) + np.arange(len(rows)))
+                seen += [next(unused[digit]) for _ in rows]
+                heard += [*rows]
+                names.append(f"{name}/{copy}")
+                groups.append(f"{speaker}/{copy}")
+        return Classes(vectors(images.inputs[seen] / 255, recordings.inputs[heard]), members, names, groups=groups)
