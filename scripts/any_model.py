@@ -119,7 +119,7 @@ def flat(*layers: nn.Module) -> Network:
 
 
 def own(name: str, **settings: Any) -> Callable[[], nn.Module]:
-    return lambda: Torchvision(IMAGE, WAYS, name, None, "own", settings)
+    return lambda: Torchvision(IMAGE, WAYS, name, None, "own", 0, None, settings)
 
 
 # name: (shape of one input, what builds the model)
@@ -147,13 +147,13 @@ MODELS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "torchvision mobilenet_v2": (IMAGE, own("mobilenet_v2")),
     "torchvision mobilenet_v3_small": (IMAGE, own("mobilenet_v3_small")),
     "torchvision vit_b_16, 2 layers": (IMAGE, lambda: shallow_vit()),
-    "timm resnet18": (IMAGE, lambda: Timm(IMAGE, WAYS, "resnet18", None, None)),
-    "timm vit_tiny_patch16_224, 2 layers": (IMAGE, lambda: Timm(IMAGE, WAYS, "vit_tiny_patch16_224", None, {"depth": 2})),
+    "timm resnet18": (IMAGE, lambda: Timm(IMAGE, WAYS, "resnet18", None, 0, None, None)),
+    "timm vit_tiny_patch16_224, 2 layers": (IMAGE, lambda: Timm(IMAGE, WAYS, "vit_tiny_patch16_224", None, 0, None, {"depth": 2})),
 }
 
 
 def shallow_vit() -> nn.Module:
-    model = Torchvision(IMAGE, WAYS, "vit_b_16", None, "own", None)
+    model = Torchvision(IMAGE, WAYS, "vit_b_16", None, "own", 0, None, None)
     model.body.encoder.layers = model.body.encoder.layers[:2]  # type: ignore[union-attr, index, operator]
     return model
 

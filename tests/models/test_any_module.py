@@ -6,9 +6,16 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from innerloop.algorithms.maml import MAML
 from innerloop.config import InputError
+from innerloop.engine import forward as engines
 from innerloop.engine.forward import output_of
+from innerloop.episode import Episode, Examples
 from innerloop.models.any_module import make_ready
+from innerloop.models.backbone import Backbone
+from innerloop.models.timm_models import Timm
+from innerloop.models.torchvision_models import Torchvision
+from innerloop.objective import CLASSIFICATION
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import load_run, run
 from innerloop.training.evaluation import adaptation_curve
@@ -188,6 +195,50 @@ def test_weights_come_from_a_local_file(model, tmp_path):
     ):
         with pytest.raises(InputError, match=f"model.weights=.*{sentence}"):
             build_run(compose_run(*task, f"model.weights={tmp_path / file}.pth"))
+
+
+QKV = [f"body.blocks.{block}.attn.qkv" for block in (0, 1)]
+LINEAR = [f"body.blocks.{block}.{layer}" for block in (0, 1) for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "build, layers",
+    [
+        (lambda: Timm((3, 14, 14), 3, "vit_tiny_patch16_224", None, 2, ["qkv"], {"depth": 2, "patch_size": 7}), QKV),
+        (lambda: Timm((3, 14, 14), 3, "vit_tiny_patch16_224", None, 2, None, {"depth": 2, "patch_size": 7}), LINEAR),
+        (lambda: Torchvision((3, 14, 14), 3, "resnet18", None, "small", 2, None, None), None),
+    ],
+    ids=["of a name", "linear", "convolutions"],
+)
+def test_small_matrices_beside_its_layers_are_adapted_in_its_place(build, layers):
+    """A network without linear layers has them beside its convolutions; both engines take them, to second order."""
+    torch.manual_seed(0)
+    model = build()
+    make_ready(model, torch.zeros(2, 3, 14, 14), "episode")
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:  # which begin with zeros
+            nn.init.normal_(weight, std=0.1)
+    episodes = Episode(*(Examples(torch.rand(2, 6, 3, 14, 14), torch.arange(3).repeat(2, 2)) for _ in range(2)))
+    gradients = []
+    for engine in (engines.vmap, engines.loop):
+        algorithm = MAML(model, CLASSIFICATION, engine, 0.1, 2, False, adapted=["*lora_*", "head.*"])
+        adapted = set(algorithm.slow_weights()) - {"head.weight", "head.bias"}
+        found = {name.partition(".lora_")[0] for name in adapted}
+        assert all("lora_" in name for name in adapted) and (found == {*layers} if layers else len(found) == 20)
+        losses, _ = algorithm(episodes)
+        gradients.append(torch.autograd.grad(losses.sum(), [algorithm.slow_weights()[name] for name in sorted(adapted)]))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_they_add_nothing_to_begin_with():
+    body, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 6)), torch.rand(2, 3, 8, 8)
+    before = body(x)
+    network = Backbone(body, 6, 5, 3, 2, None)
+    assert torch.equal(network.body(x), before) and "3.lora_A" in " ".join(dict(network.body.named_parameters()))
+    with pytest.raises(InputError, match=r"model.lora_targets=\['none'\] do not fit"):
+        Backbone(nn.Linear(2, 2), 2, 5, 3, 2, ["none"])
 
 
 @pytest.mark.parametrize(

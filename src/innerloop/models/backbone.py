@@ -5,20 +5,34 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from innerloop.config import InputError
+from innerloop.config import InputError, check_count
+from innerloop.models.lora import add_lora
 
 
 class Backbone(nn.Module):
     """body: a network of `channels` input channels, without its last layer; head: linear to `outputs`. x (n, c, h, w) -> (n, outputs);
-    a grey image is taken for one of `channels` equal channels."""
+    a grey image is taken for one of `channels` equal channels. lora_rank: of matrices beside layers of the body, those of lora_targets, or
+    its linear ones, or its convolutions where it has none; their names have lora_ in them. 0: none.
+    """
 
-    def __init__(self, body: nn.Module, features: int, outputs: int, channels: int) -> None:
+    def __init__(
+        self, body: nn.Module, features: int, outputs: int, channels: int, lora_rank: int, lora_targets: list[str] | None
+    ) -> None:  # fmt: skip
         super().__init__()
+        check_count("model.lora_rank", lora_rank, least=0)
+        if lora_rank:
+            add_lora(body, lora_rank, lora_targets or layers_of(body))
         self.body, self.channels = body, channels
         self.head = nn.Linear(features, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x))
+
+
+def layers_of(body: nn.Module) -> list[str]:
+    """Its linear layers by name, or its convolutions."""
+    linear = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
+    return linear or [name for name, module in body.named_modules() if isinstance(module, nn.Conv2d) and module.groups == 1]
 
 
 def load_weights(body: nn.Module, file: str, without: str) -> None:

@@ -36,9 +36,9 @@ class Eyes:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = (
-                Timm((3, size, size), 1, name, weights, settings)
+                Timm((3, size, size), 1, name, weights, 0, None, settings)
                 if library == "timm"
-                else Torchvision((3, size, size), 1, name, weights, "own", settings)
+                else Torchvision((3, size, size), 1, name, weights, "own", 0, None, settings)
             )
         self.body, self.width, self.size = model.body.eval().requires_grad_(False), model.head.in_features, size
         known = getattr(self.body, "pretrained_cfg", {})

@@ -9,13 +9,15 @@ from innerloop.models.backbone import Backbone, load_weights
 
 class Timm(Backbone):
     """name: of timm.list_models(), "vit_tiny_patch16_224"; its head gives way to the task's. weights: a local file of the library's own
-    weights; null, random ones. settings: what else timm.create_model takes. Vision transformers are built for the size of the images.
+    weights; null, random ones. lora_rank, lora_targets: as for Backbone. settings: what else timm.create_model takes. Vision transformers
+    are built for the size of the images.
 
     Raises InputError where timm is not installed, for a name that is none, and for settings that it refuses.
     """
 
     def __init__(
-        self, input_shape: Sequence[int], outputs: int, name: str, weights: str | None, settings: dict[str, Any] | None
+        self, input_shape: Sequence[int], outputs: int, name: str, weights: str | None, lora_rank: int, lora_targets: list[str] | None,
+        settings: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         try:
             import timm  # seconds
@@ -37,4 +39,4 @@ class Timm(Backbone):
         if weights:
             load_weights(body, weights, without=(known and known.classifier) or "head")
         features: Any = getattr(body, "head_hidden_size", None) or body.num_features
-        super().__init__(body, features, outputs, channels)
+        super().__init__(body, features, outputs, channels, lora_rank, lora_targets)

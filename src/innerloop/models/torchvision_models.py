@@ -14,13 +14,15 @@ from innerloop.models.backbone import Backbone, load_weights
 class Torchvision(Backbone):
     """name: of torchvision.models, "resnet18"; its last linear layer gives way to the task's head. weights: a local file of the library's
     own weights; null, random ones. stem: "small" begins with a 3x3 convolution of stride 1 and no pooling, for images of 32 pixels or so
-    (as He et al. 2016, section 4.2, for CIFAR); "own", as it is. settings: what else its constructor takes.
+    (as He et al. 2016, section 4.2, for CIFAR); "own", as it is. lora_rank, lora_targets: as for Backbone. settings: what else its
+    constructor takes.
 
     Raises InputError for a name that is none, and a network without a last linear layer, or without a stem to change.
     """
 
     def __init__(
-        self, input_shape: Sequence[int], outputs: int, name: str, weights: str | None, stem: str, settings: dict[str, Any] | None
+        self, input_shape: Sequence[int], outputs: int, name: str, weights: str | None, stem: str, lora_rank: int,
+        lora_targets: list[str] | None, settings: dict[str, Any] | None,
     ) -> None:  # fmt: skip
         check_choice("model.stem", stem, ("own", "small"))
         if len(input_shape) != 3 or input_shape[0] not in (1, 3):
@@ -45,7 +47,7 @@ class Torchvision(Backbone):
             make_stem_small(body, name)
         if weights:
             load_weights(body, weights, without=last)
-        super().__init__(body, layer.in_features, outputs, channels=3)
+        super().__init__(body, layer.in_features, outputs, channels=3, lora_rank=lora_rank, lora_targets=lora_targets)
 
 
 def make_stem_small(body: nn.Module, name: str) -> None:
