@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import transformers
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
@@ -67,6 +68,10 @@ def needs(choice, folder):
         if not (DATA / "mnist").is_dir() or not (DATA / "fsdd").is_dir():
             pytest.skip(f"no data at {DATA}; set INNERLOOP_DATA")
         return [f"task.seen={DATA / 'mnist'}", f"task.heard={DATA / 'fsdd' / 'recordings.zip'}", *SMALL]
+    if choice == "backbone=hf":
+        config = transformers.ViTConfig(image_size=28, patch_size=7, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+        transformers.ViTModel(config).save_pretrained(folder / "vit")
+        return ["task=glyphs", "model=adapter", f"backbone.path={folder / 'vit'}"]
     if choice == "task=named_pictures":
         return [f"task.images.root={write_tree(folder / 'images', image_files())}", "task.images.size=16", *SMALL]
     if choice == "model=senses":

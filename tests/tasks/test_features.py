@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import innerloop
 from innerloop.config import InputError
 from innerloop.models.eyes import Eyes
+from innerloop.models.hf_eyes import HuggingFaceEyes
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks import features
+from innerloop.use.export import export_learner, export_network
 from tests.conftest import TINY, compose_run
-from tests.tiny_data import image_files, write_tree
+from tests.tiny_data import image_files, texts, write_csv, write_tree
 
 SMALL = ["task.ways=2", "task.queries=2", "task.shots=1", "task.size=16"]
 
@@ -54,7 +58,7 @@ def test_another_image_or_network_is_looked_at_anew(tmp_path):
     seen = []
 
     class Counting:
-        key, width = "a", 2
+        key, width, vocabulary = "a", 2, 0
 
         def __call__(self, images):
             seen.append(len(images))
@@ -97,8 +101,88 @@ def test_the_key_names_all_that_changes_a_feature(tmp_path):
 def test_learners_run_on_features(algo, images, tmp_path):
     results = run(compose_run(*images, f"algo={algo}"), tmp_path / "run")
     assert results["value"] is not None and results["task"] == "images"
-    with pytest.raises(InputError, match="was trained on features of a backbone, which a learner does not hold"):
+
+
+def test_what_was_trained_on_features_is_used_on_files(images, tmp_path):
+    """Its learner sees what episodes have, as long as the backbone is what it was."""
+    torch.manual_seed(3)
+    file = tmp_path / "weights.pth"
+    torch.save(small_eyes().body.state_dict(), file)
+    settings = [*images, "algo=protonet", f"backbone.weights={file}"]
+    run(compose_run(*settings), tmp_path / "run")
+    learner = innerloop.load(tmp_path / "run")
+    episodes = build_run(compose_run(*settings)).data.tasks.distribution("test")
+    support = tmp_path / "support"
+    for name, rows in list(zip(episodes.names, episodes.members, strict=True))[:2]:
+        files = sorted((tmp_path / "images" / name).iterdir())
+        for row, path in zip(rows, files, strict=True):
+            np.testing.assert_allclose(learner.reader.read(path.read_bytes(), path.name), episodes.inputs[row], rtol=1e-4, atol=1e-4)
+        (support / name).mkdir(parents=True)
+        (support / name / files[0].name).write_bytes(files[0].read_bytes())
+    learner.fit(support)
+    assert set(learner.predict(tmp_path / "images" / episodes.names[0])) <= {*episodes.names[:2]}
+    learner.save(tmp_path / "saved")
+    assert innerloop.load(tmp_path / "saved").predict(support).tolist() == learner.predict(support).tolist()
+    with pytest.raises(InputError, match="answers to features of a backbone, which no exported network holds; innerloop predict can"):
+        export_network(tmp_path / "run", tmp_path / "network", str(support), None, False)
+    export_learner(tmp_path / "run", tmp_path / "exported")
+    assert "A frozen network sees them first" in (tmp_path / "exported" / "README.md").read_text()
+    torch.save({name: value + 1 if value.is_floating_point() else value for name, value in small_eyes().body.state_dict().items()}, file)
+    with pytest.raises(InputError, match="names has other weights now than when it was trained; put those back"):
         innerloop.load(tmp_path / "run")
+
+
+@pytest.fixture
+def vit(tmp_path):
+    """A vision transformer in a folder, and what else transformers writes there."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.ViTModel(transformers.ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}')
+    return tmp_path / "vit"
+
+
+def test_a_network_of_transformers_sees_images(vit, images, tmp_path):
+    """Its features are the class token of the library's own model; other weights have another key."""
+    rows = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    see = HuggingFaceEyes(str(vit), None, None, None)
+    library = transformers.ViTModel.from_pretrained(vit).eval()
+    with torch.no_grad():
+        expected = library(pixel_values=(torch.from_numpy(rows) / 255 - 0.5) / 0.25).last_hidden_state[:, 0]
+    np.testing.assert_allclose(see(rows), expected, rtol=1e-4, atol=1e-5)
+    settings = [o for o in images if not o.startswith("backbone")] + ["backbone=hf", f"backbone.path={vit}"]
+    results = run(compose_run(*settings, "algo=nearest_mean"), tmp_path / "run")
+    assert results["task"] == "images" and len(innerloop.load(tmp_path / "run").reader.read(rows[0].transpose(1, 2, 0), "x")) == 12
+    next(library.parameters()).data += 1
+    library.save_pretrained(vit)
+    keys = {see.key, HuggingFaceEyes(str(vit), None, None, None).key, HuggingFaceEyes(str(vit), 16 * 2 + 8, None, None).key}
+    assert len(keys) == 3
+
+
+def test_a_network_of_transformers_sees_texts(tmp_path):
+    torch.manual_seed(0)
+    words = sorted({word for text, _ in texts()[1:] for word in text.split()})
+    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *words])}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 16}
+    bert = transformers.BertModel(transformers.BertConfig(vocab_size=len(words) + 2, **sizes)).eval()
+    bert.save_pretrained(tmp_path / "bert")
+    made.save(str(tmp_path / "bert" / "tokenizer.json"))
+    path = write_csv(tmp_path / "texts.csv", texts())
+    settings = [
+        *TINY, "task=text_csv", f"task.path={path}", f"task.tokenizer={tmp_path / 'bert'}", "task.length=12", *SMALL[:3],
+        "backbone=hf", f"backbone.path={tmp_path / 'bert'}", "model=adapter",
+    ]  # fmt: skip
+    run(compose_run(*settings, "algo=protonet"), tmp_path / "run")
+    with torch.no_grad():
+        text = texts()[1][0]
+        tokens = torch.tensor([made.encode(text).ids[:12]])
+        expected = bert(tokens).last_hidden_state.mean(1)[0]
+    np.testing.assert_allclose(innerloop.load(tmp_path / "run").reader.read(text, "a text"), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="this backbone sees texts of classes, and this task has none"):
+        build_run(compose_run(*[o for o in settings if not o.startswith("task")], "task=glyphs"))
+    with pytest.raises(InputError, match=r"backbone.path=None has no config.json; name the folder of a model"):
+        build_run(compose_run(*TINY, "task=glyphs", "backbone=hf"))
 
 
 def test_an_adapter_begins_as_it_is(images):
@@ -119,8 +203,8 @@ def test_by_cosine_no_length_counts(images):
 @pytest.mark.parametrize(
     "overrides, sentence",
     [
-        ([*TINY, "backbone=torchvision"], "sees images of classes, and this task has none"),
-        ([*TINY, "task=tabular", "backbone=torchvision"], "sees images of classes, and this task has none"),
+        ([*TINY, "backbone=torchvision"], "this backbone sees images of classes, and this task has none"),
+        ([*TINY, "task=tabular", "backbone=torchvision"], "this backbone sees images of classes, and this task has none"),
         ([*TINY, "task=glyphs", "model=adapter"], r"model=adapter takes features, and inputs here are \(1, 28, 28\)"),
         ([*TINY, "task=glyphs", "backbone=torchvision", "backbone.weights=nowhere.pth"], "weights=nowhere.pth cannot be read"),
         ([*TINY, "task=glyphs", "backbone=torchvision", "backbone.mean=[1,2]"], "backbone.mean and backbone.std must be three numbers"),

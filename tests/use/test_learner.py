@@ -81,7 +81,7 @@ def test_it_answers_as_the_evaluation_does(trained, algo):
             *_, adapted = built.learner.algorithm.trajectory(support, 2)
             expected = predict_queries(built.learner.algorithm, adapted, built.data.test_episodes.meta_batch([index]), "support")[0]
         learner.fit(support.x[0], support.y[0])
-        found = learner.network(query.x[0])
+        found, expected = (logits.log_softmax(-1) for logits in (learner.network(query.x[0]), expected))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
         assert learner.predict(query.x[0]).tolist() == expected.argmax(1).tolist()
 

@@ -27,6 +27,8 @@ class Eyes:
     Raises InputError as these models do.
     """
 
+    vocabulary = 0
+
     def __init__(
         self, library: str, name: str, weights: str | None, size: int, mean: Sequence[float] | None, std: Sequence[float] | None,
         settings: dict[str, Any] | None,
@@ -42,20 +44,27 @@ class Eyes:
             )
         self.body, self.width, self.size = model.body.eval().requires_grad_(False), model.head.in_features, size
         known = getattr(self.body, "pretrained_cfg", {})
-        self.mean, self.std = (
-            torch.tensor(list(given or known.get(what) or default)).view(1, -1, 1, 1)
-            for given, what, default in ((mean, "mean", IMAGENET[0]), (std, "std", IMAGENET[1]))
-        )
-        if self.mean.shape[1] != 3 or self.std.shape[1] != 3:
-            raise InputError("backbone.mean and backbone.std must be three numbers each, of red, green and blue")
+        self.mean, self.std = of_colours(mean or known.get("mean") or IMAGENET[0], std or known.get("std") or IMAGENET[1])
         file = hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest() if weights else "random"
         said = [library, name, size, self.mean.tolist(), self.std.tolist(), dict(settings or {}), file]
         self.key = hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:16]
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(images).float() / 255
-        if x.shape[-1] != self.size or x.shape[-2] != self.size:
-            x = functional.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        found: Tensor = self.body((x.expand(-1, 3, -1, -1) - self.mean) / self.std)
+        found: Tensor = self.body(shown(images, self.size, self.mean, self.std))
         return found.flatten(1).numpy()
+
+
+def of_colours(mean: Sequence[float], std: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Both (1, 3, 1, 1)."""
+    if len(mean) != 3 or len(std) != 3:
+        raise InputError("backbone.mean and backbone.std must be three numbers each, of red, green and blue")
+    return torch.tensor(list(mean)).view(1, 3, 1, 1), torch.tensor(list(std)).view(1, 3, 1, 1)
+
+
+def shown(images: np.ndarray, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Images (n, 1 or 3, h, w) uint8 as a network is shown them: (n, 3, size, size) of mean 0 and deviation 1 where it was trained."""
+    x = torch.from_numpy(images).float() / 255
+    if x.shape[-1] != size or x.shape[-2] != size:
+        x = functional.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return (x.expand(-1, 3, -1, -1) - mean) / std

@@ -93,11 +93,17 @@ def closed_after(trainer: lightning.Trainer) -> Iterator[None]:
                 logger.experiment.finish()
 
 
+PLACES = (
+    "task.root", "task.path", "task.tokenizer", "task.seen", "task.heard", "task.images.root", "model.base", "model.path",
+    "backbone.path", "backbone.weights",
+)  # fmt: skip
+
+
 def settle_paths(cfg: DictConfig) -> None:
     """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
-    for group, key in (("task", "root"), ("task", "path"), ("task", "tokenizer"), ("model", "base"), ("model", "path")):
-        if value := cfg[group].get(key):
-            cfg[group][key] = settled(value) if isinstance(value, str) else [*map(settled, value)]
+    for key in PLACES:
+        if value := OmegaConf.select(cfg, key):
+            OmegaConf.update(cfg, key, settled(value) if isinstance(value, str) else [*map(settled, value)])
 
 
 def settled(place: str) -> str:

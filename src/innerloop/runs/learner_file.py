@@ -19,9 +19,10 @@ from innerloop.engine.forward import loop
 from innerloop.files import write_whole
 from innerloop.models.hf import HuggingFace
 from innerloop.objective import CLASSIFICATION, PICTURE, REGRESSION, Objective
-from innerloop.runs.build import Run, algorithm_of
+from innerloop.runs.build import Run, algorithm_of, build
 from innerloop.runs.trust import check_trusted
 from innerloop.tasks import readers
+from innerloop.tasks.base import Tasks
 from innerloop.tasks.texts.texts import BagOfTokens
 from innerloop.training.temperature import answers_to, fit_temperature
 
@@ -41,6 +42,7 @@ class Known(NamedTuple):
     train_ways: int | None
     train_classes: int | None
     vocabulary: int | None
+    senses: dict[str, Any] | None
 
     @property
     def as_vectors(self) -> nn.Module:
@@ -70,8 +72,9 @@ def write_learner(directory: Path, run: Run) -> None:
         "model": settings_of_model(cfg.model, run.learner.algorithm.model),
         "metric": tasks.objective.metric,
         "input_shape": list(tasks.input_shape),
-        **{name: getattr(tasks, name) for name in ("outputs", "ways", "train_ways", "train_classes", "vocabulary")},
+        **{name: getattr(tasks, name) for name in ("outputs", "ways", "train_ways", "train_classes", "vocabulary", "senses")},
         "reader": readers.as_json(tasks.reader),
+        "backbone": backbone_of(cfg, tasks),
         "steps": cfg.eval_adaptation_steps,
         "temperature": temperature_of(run) if tasks.objective is CLASSIFICATION else None,
     }
@@ -82,6 +85,13 @@ def write_files(directory: Path, about: Mapping[str, Any], algorithm: Algorithm[
     """Raises InputError where they cannot be written."""
     write_weights(directory / WEIGHTS, algorithm, algorithm.only_trains)
     write_whole(directory / FILE, (json.dumps(about, indent=2) + "\n").encode())
+
+
+def backbone_of(cfg: DictConfig, tasks: Tasks) -> dict[str, Any] | None:
+    """Of a run on features: what builds its backbone, which stays where it is, and by what it is known."""
+    if not isinstance(tasks.reader, readers.Seen):
+        return None
+    return {"settings": OmegaConf.to_container(cfg.backbone, resolve=True), "key": tasks.reader.see.key}
 
 
 def settings_of_model(node: DictConfig, model: nn.Module) -> dict[str, Any]:
@@ -131,11 +141,14 @@ def read_learner(directory: Path, trust: bool = False) -> Kept:
         known = Known(
             OBJECTIVES[about["metric"]],
             tuple(about["input_shape"]),
-            *(about[name] for name in ("outputs", "ways", "train_ways", "train_classes", "vocabulary")),
+            **{name: about[name] for name in ("outputs", "ways", "train_ways", "train_classes", "vocabulary")},
+            senses=about.get("senses"),
         )
         algo, model = (DictConfig(about[group]) for group in ("algo", "model"))
         int(about["steps"]), float(about["temperature"] or 1)  # fit and predict_proba ask for them
-        check_trusted(path, [about["algo"], about["model"]], trust)
+        check_trusted(path, [about["algo"], about["model"], about.get("backbone")], trust)
+        if about.get("backbone"):
+            reader = readers.Seen(reader, same_backbone(path, **about["backbone"]))
         algorithm = algorithm_of(algo, model, known, loop).eval()
         load_weights(algorithm, directory / WEIGHTS, algorithm.only_trains)
     except InputError:
@@ -145,6 +158,14 @@ def read_learner(directory: Path, trust: bool = False) -> Kept:
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{path} is damaged, or what lies beside it ({error}); have it written again") from error
     return Kept(about, known, reader, algorithm)
+
+
+def same_backbone(path: Path, settings: dict[str, Any], key: str) -> Any:
+    """Built again. Raises InputError where it is another one by now."""
+    see = build(DictConfig(settings))
+    if see.key != key:
+        raise InputError(f"the backbone that {path} names has other weights now than when it was trained; put those back")
+    return see
 
 
 def write_weights(path: Path, module: nn.Module, but: Callable[[str], bool] = lambda name: False) -> None:

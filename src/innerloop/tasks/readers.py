@@ -187,11 +187,38 @@ class Numbers:
         return numbers
 
 
+class Features(Protocol):
+    """A frozen network: inputs (n, ...), images as uint8 or tokens as int64 -> (n, width) float32, always the same under the same `key`.
+
+    vocabulary: how many tokens it knows; 0 where it takes images.
+    """
+
+    key: str
+    width: int
+    vocabulary: int
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray: ...
+
+
+class Seen:
+    """What `reader` reads, as a frozen network sees it: (width,) float32."""
+
+    def __init__(self, reader: Reader, see: Features) -> None:
+        self.reader, self.see, self.kind, self.suffixes = reader, see, reader.kind, reader.suffixes
+
+    def read(self, raw: Any, name: str) -> Tensor:
+        x = self.reader.read(raw, name)
+        inputs = x if self.see.vocabulary else (x * 255).round().to(torch.uint8)
+        return torch.from_numpy(self.see(inputs[None].numpy())[0])
+
+
 KINDS: tuple[Any, ...] = (Pictures, Texts, Recordings, Numbers)
 
 
 def as_json(reader: Any) -> dict[str, Any]:
-    """A reader as it is kept."""
+    """A reader as it is kept; without what sees for it."""
+    if isinstance(reader, Seen):
+        reader = reader.reader
     return {"kind": reader.kind, **json.loads(json.dumps(asdict(reader)))}
 
 

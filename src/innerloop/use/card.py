@@ -62,6 +62,8 @@ def inputs_of(about: dict[str, Any]) -> str:
     else:
         names = f" ({', '.join(reader['columns'])})" if reader["columns"] else ""
         text = f"Numbers of shape {tuple(reader['shape'])}{names}."
+    if about.get("backbone"):
+        text += " A frozen network sees them first, which is not part of this folder: learner.json names it, under `backbone`."
     if about["metric"] != "accuracy":
         return f"{text} It answers with {about['outputs']} number{'s' * (about['outputs'] > 1)}."
     return text + (f" Trained on {about['ways']} classes at a time." if about["ways"] else "")

@@ -36,7 +36,10 @@ def export_network(run: Path, directory: Path, support: str, steps: int | None, 
     """
     folder = directory.expanduser()
     check_new_folder(folder)
-    learner = Learner(run, steps, trust).fit(support)
+    learner = Learner(run, steps, trust)
+    if learner.about.get("backbone"):
+        raise InputError(f"{run} answers to features of a backbone, which no exported network holds; innerloop predict can use it")
+    learner.fit(support)
     network, x = learner.network, learner.support.x
     assert network is not None
     classes = [label.item() if hasattr(label, "item") else label for label in learner.classes_] if learner.is_classifier else None

@@ -19,10 +19,6 @@ def make_ready(folder: Path, trust: bool) -> None:
         raise InputError(f"the run in {folder} is not finished; give its command again, and it goes on")
     run = load_run(folder, trust)
     write_learner(folder, run)
-    if run.cfg.backbone is not None:
-        raise InputError(
-            f"{folder} was trained on features of a backbone, which a learner does not hold; innerloop eval and report can read it"
-        )
     if run.data.tasks.places:
         raise InputError(f"{folder} finds objects in scenes, which a learner does not do; innerloop eval and report can read it")
     if run.data.tasks.objective.look:
