@@ -67,6 +67,23 @@ def test_masks_and_boxes_are_of_the_same_scenes():
             assert not label or set(inside.unique().tolist()) <= {0, int(label)}
 
 
+def test_points_are_the_middles_of_boxes():
+    """As boxes of a cell's size: one counts as found where it is no more than a third of a cell off."""
+    (x, y), _ = scenes().distribution("val").sample(np.random.default_rng(3))
+    (same, points), _ = scenes(kind="points").distribution("val").sample(np.random.default_rng(3))
+    assert torch.equal(x, same) and torch.equal(points[..., 0], y[..., 0])
+    there = y[..., 0] > 0
+    boxes, found = decode_boxes(y[..., 1:])[there], decode_boxes(points[..., 1:])[there]
+    torch.testing.assert_close((found[:, :2] + found[:, 2:]) / 2, (boxes[:, :2] + boxes[:, 2:]) / 2)
+    torch.testing.assert_close(found[:, 2:] - found[:, :2], torch.ones(len(found), 2))
+    sure = torch.cat([20 * nn.functional.one_hot(points[..., 0].long(), 4), points[..., 1:]], -1)[None]
+    for off, worth in ((0.3, 1.0), (0.4, 0.0)):
+        moved, down = sure.clone(), torch.where(sure[..., -4] >= 0.5, off, -off)  # no side crosses the centre of its cell
+        moved[..., -4] -= down
+        moved[..., -2] += down
+        assert ap50(moved, points[None]).item() == pytest.approx(worth)
+
+
 def test_an_episode_has_its_classes_and_no_drawing_twice():
     tasks = scenes(objects=[3, 3])
     episodes = tasks.distribution("test")
@@ -226,7 +243,7 @@ def test_photographs_are_objects_too(tmp_path):
     [
         ({"objects": [0, 0]}, "must allow for one object"),
         ({"grid": 7}, "task.grid=7 must divide task.size=48"),
-        ({"kind": "points"}, "kind must be one of boxes, masks"),
+        ({"kind": "lines"}, "kind must be one of boxes, masks, points"),
         ({"of": "emoji"}, "of must be one of glyphs, omniglot, images"),
         ({"of": "omniglot"}, "needs task.root"),
         ({"size": 8}, "task.size"),

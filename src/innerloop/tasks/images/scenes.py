@@ -106,8 +106,9 @@ class Scenes(Tasks):
     """Find objects of `ways` unseen classes in scenes of size x size pixels, from `shots` scenes where they are marked.
 
     of: glyphs | omniglot | images, where the drawings come from; root, split: of omniglot and images, as those tasks have them. channels:
-    of images. objects: [least, most] in a scene. kind: boxes, y (n, grid * grid, 5) as encode_boxes has it, scored by AP50; masks,
-    y (n, size * size), the class of each pixel or 0, scored by mean IoU. Characters of the test split do not occur in training, and
+    of images. objects: [least, most] in a scene. kind: boxes, y (n, grid * grid, 5) as encode_boxes has it, scored by AP50; points,
+    the same of a box of one cell around the middle of each object, which is found within a third of a cell; masks, y (n, size * size), the
+    class of each pixel or 0, scored by mean IoU. Characters of the test split do not occur in training, and
     drawings of the support set not in the query set. Raises InputError for what does not fit.
     """
 
@@ -118,7 +119,7 @@ class Scenes(Tasks):
         queries: int, objects: Sequence[int],
     ) -> None:  # fmt: skip
         check_choice("task.of", of, ("glyphs", "omniglot", "images"))
-        check_choice("task.kind", kind, ("boxes", "masks"))
+        check_choice("task.kind", kind, ("boxes", "masks", "points"))
         for name, count in (("ways", ways), ("shots", shots), ("queries", queries), ("grid", grid)):
             check_count(f"task.{name}", count)
         check_count("task.size", size, least=16)
@@ -130,7 +131,7 @@ class Scenes(Tasks):
         self.kind, self.size, self.grid, self.shots, self.queries, self.of_classes = kind, size, grid, shots, queries, ways
         self.source = source_of(of, root, split, channels, size, ways)
         self.input_shape = (self.source.input_shape[0], size, size)
-        self.objective, self.outputs, self.places = (DETECTION, ways + 5, grid**2) if kind == "boxes" else (SEGMENTATION, ways + 1, size**2)
+        self.objective, self.outputs, self.places = (SEGMENTATION, ways + 1, size**2) if kind == "masks" else (DETECTION, ways + 5, grid**2)
 
     @property
     def support_size(self) -> dict[str, int]:
@@ -150,6 +151,9 @@ class Scenes(Tasks):
         if self.kind == "masks":
             return torch.from_numpy(scene.mask).flatten()
         boxes = np.array(scene.boxes, dtype=float).reshape(-1, 4) * self.grid / self.size
+        if self.kind == "points":
+            middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+            boxes = np.concatenate([middles - 0.5, middles + 0.5], 1)
         return torch.from_numpy(encode_boxes(boxes, np.array(scene.labels, dtype=float), self.grid))
 
 
