@@ -214,6 +214,17 @@ def test_policies_are_timed():
 
 
 @pytest.mark.slow
+def test_shapes_are_timed():
+    printed = call_script("benchmark_shapes.py", "--rounds", "1", "--steps", "1", "6", "model.filters=4", cwd=ROOT)
+    assert re.search(r"any shape / one shape: \d+\.\d+ ", printed)
+
+
+def test_lite0_is_written(tmp_path):
+    printed = call_script("lite0.py", str(tmp_path / "lite0.pth"), cwd=ROOT)
+    assert "written" in printed and (tmp_path / "lite0.pth").stat().st_size > 10**7
+
+
+@pytest.mark.slow
 def test_survive_kills_and_compares():
     printed = call_script("survive.py", "--kills", "2", "--runs", "maml", cwd=ROOT)
     assert "2 kills in" in printed and "differs" not in printed

@@ -1,5 +1,6 @@
 """Features of a frozen network in the place of images."""
 
+import lite0  # of scripts/
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks import features
 from innerloop.use.export import export_learner, export_network
-from tests.conftest import TINY, compose_run
+from tests.conftest import DATA, TINY, compose_run
 from tests.tiny_data import image_files, texts, write_csv, write_tree
 
 SMALL = ["task.ways=2", "task.queries=2", "task.shots=1", "task.size=16"]
@@ -183,6 +184,33 @@ def test_a_network_of_transformers_sees_texts(tmp_path):
         build_run(compose_run(*[o for o in settings if not o.startswith("task")], "task=glyphs"))
     with pytest.raises(InputError, match=r"backbone.path=None has no config.json; name the folder of a model"):
         build_run(compose_run(*TINY, "task=glyphs", "backbone=hf"))
+
+
+def test_published_weights_are_those_of_the_network(tmp_path):
+    """Of the script that writes them, and that another network refuses."""
+    torch.save(lite0.weights(), tmp_path / "lite0.pth")
+    see = small_eyes(library="timm", name="tf_efficientnet_lite0", weights=str(tmp_path / "lite0.pth"))
+    assert see.width == 1280 and see.mean.flatten().tolist() == pytest.approx(see.body.pretrained_cfg["mean"])
+    rows = np.random.default_rng(0).integers(0, 256, (2, 3, 40, 40), dtype=np.uint8)
+    assert see(rows).shape == (2, 1280) and np.isfinite(see(rows)).all()
+    with pytest.raises(InputError, match="do not fit this network"):
+        small_eyes(library="timm", name="resnet18", weights=str(tmp_path / "lite0.pth"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "caltech101").is_dir(), reason="no data; set INNERLOOP_DATA")
+def test_they_tell_photographs_apart_that_they_were_not_trained_on(tmp_path, monkeypatch):
+    """Caltech-101 shown at 128 pixels, nearest mean by cosine; the second time no image is looked at."""
+    torch.save(lite0.weights(), tmp_path / "lite0.pth")
+    settings = [
+        "task=caltech101", f"task.root={DATA / 'caltech101'}", "task.size=84", "backbone=timm",
+        f"backbone.weights={tmp_path / 'lite0.pth'}", "model=adapter", "algo=nearest_mean", "algo.metric=cosine",
+    ]  # fmt: skip
+    first = run(compose_run(*settings), tmp_path / "first")
+    assert first["episodes"] == 600 and first["value"] == pytest.approx(0.826, abs=0.015)
+    monkeypatch.setattr(Eyes, "__call__", None)
+    again = run(compose_run(*settings, "task.shots=5"), tmp_path / "again")
+    assert again["value"] == pytest.approx(0.938, abs=0.01)
 
 
 def test_an_adapter_begins_as_it_is(images):
