@@ -10,7 +10,7 @@ import yaml
 from scipy.stats import t
 
 from innerloop.config import InputError
-from innerloop.reports.ledger import Cell, Row, columns, entry, markdown, read_cells, read_rows, short, unfilled, verdict
+from innerloop.reports.ledger import Cell, Row, columns, entry, markdown, read_cells, read_rows, short, told_of, unfilled, verdict
 from tests.command_line import call
 from tests.conftest import ROOT, TINY
 
@@ -80,6 +80,23 @@ def test_rows_are_what_the_files_say(tmp_path):
     assert markdown(rows, ["cell", "ours"]).splitlines()[2].startswith("| first | 91.00 ± ")
     out, _ = call("-m", "innerloop", "ledger", tmp_path / "ledger")
     assert "reproduced" in out and "not run yet: later" in out
+
+
+def test_a_report_names_the_rows_that_its_run_belongs_to(tmp_path):
+    """Whatever the seed and the machine; not where a setting differs, and not where there is no ledger."""
+    settings = [*TINY, "task=sinusoid", "algo=maml"]
+    about = {"article": "X 2020", "published": 0.5, "source": "code", "run": " ".join(settings)}
+    cells = {"tiny": about, "wide": dict(about, evaluate="task.shots=20"), "other": dict(about, run="task=sinusoid")}
+    write(tmp_path / "ledger", cells, {"tiny/seed0.json": entry(results(0.9), "python train.py r")})
+    command = " ".join(["python train.py", *settings, "seed=3", "threads=1"])
+    assert told_of(command, tmp_path / "ledger") == [
+        "tiny: X 2020; published 0.5, in the ledger 95.00 ± 1.00, above",
+        "wide: X 2020; published 0.5, not in the ledger yet (after innerloop eval RUN task.shots=20)",
+    ]
+    assert told_of(f"{command} algo.inner_lr=1", tmp_path / "ledger") == told_of(command, tmp_path) == []
+    call("train.py", *settings, "seed=3", f"hydra.run.dir={tmp_path / 'run'}", cwd=ROOT)
+    call("-m", "innerloop", "report", tmp_path / "run", cwd=tmp_path)
+    assert "<dt>ledger</dt><dd>tiny: X 2020" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_edited_code_does_not_pass_for_its_commit():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ KEPT = (
     "metric", "lower_is_better", "episodes", "episodes_checksum", "curve", "transductive", "seed", "algo", "task", "ways", "shots",
     "queries", "outer_steps", "train_seconds", "eval_seconds", "commit", "versions", "hardware",
 )  # fmt: skip
+OF_MACHINE = ("seed", "threads", "trainer", "num_workers", "hydra.run.dir", "resume", "task.root", "tags")  # no number hangs on them
 SOURCES = {"code": "read in the authors' code or data", "quoted": "quoted by others", "memory": "from memory, not looked up"}
 
 
@@ -101,6 +103,29 @@ def read_cells(folder: Path) -> dict[str, Cell]:
         if found[name].source not in SOURCES:
             raise InputError(f"{path}, {name}: source must be one of {', '.join(SOURCES)}")
     return found
+
+
+def told_of(command: str, folder: Path) -> list[str]:
+    """The cells whose training is what a run's command asks for, whatever the seed and the machine, in a sentence each; none where there is
+    no ledger."""
+    if not (folder / "cells.yaml").is_file():
+        return []
+
+    def settings(text: str) -> list[str]:
+        return sorted(word for word in shlex.split(text) if "=" in word and word.partition("=")[0] not in OF_MACHINE)
+
+    cells, rows = read_cells(folder), read_rows(folder)
+    return [in_a_sentence(name, cell, rows) for name, cell in cells.items() if settings(cell.run) == settings(command)]
+
+
+def in_a_sentence(name: str, cell: Cell, rows: dict[str, Row | None]) -> str:
+    """What was published, and what was found of it."""
+    found = "not in the ledger yet"
+    if row := rows[name]:
+        about = dict(zip(HEAD, columns(row, rows), strict=True))
+        found = f"in the ledger {about['ours']}, {about['verdict']}"
+    scored = f" (after innerloop eval RUN {cell.evaluate})" if cell.evaluate else ""
+    return f"{name}: {cell.article}; published {cell.published:g}, {found}{scored}"
 
 
 def entry(results: dict[str, Any], command: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from innerloop.reports.compare import COLUMNS, Scored, by_seed, compare_scored, 
 from innerloop.reports.gallery import LEGEND, Kind, by_kind, name_of
 from innerloop.reports.inspection import draw_episodes, draw_step_sizes
 from innerloop.reports.jobs import jobs_below, settings_of
+from innerloop.reports.ledger import told_of
 from innerloop.reports.table import measured, number, short, stated, unit
 from innerloop.reports.verdicts import Comparison, doubts
 from innerloop.runs.answers import answers_path, read_answers
@@ -199,6 +200,7 @@ def details(run: Scored, trust: bool, alone: bool) -> dict[str, Any]:
         "config": OmegaConf.to_yaml(results["config"]),
         "scores": scores(run),
         "remark": None,
+        "ledger": told_of(results["command"], Path("ledger")),
     }
     drawn: list[Chart | None] = [*([adaptation_chart({results["algo"]: {results["seed"]: run}})] if alone else []), training_chart(run)]
     drawn += shape_charts(results)
