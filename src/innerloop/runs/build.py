@@ -23,6 +23,7 @@ from innerloop.engine import forward as engines
 from innerloop.models.any_module import ends_in_head, make_ready
 from innerloop.runs.disjoint_episodes import DisjointEpisodes
 from innerloop.runs.dry_run import check_model
+from innerloop.runs.fast_path import compiling_pays
 from innerloop.runs.frozen_episodes import FrozenEpisodes
 from innerloop.runs.pretrained import base_weights, check_tokens
 from innerloop.tasks.base import Tasks
@@ -113,6 +114,8 @@ def build_run(cfg: DictConfig) -> Run:
     if not cfg.estimate:
         check_model(algorithm, data.val_episodes.meta_batch(range(1)), tasks.outputs)
         execution = replace(execution, forward=algorithm.engine)
+    if execution.compile is None:
+        execution = replace(execution, compile=compiling_pays(cfg, tasks, algorithm))
     optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,

@@ -128,6 +128,8 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     what = f"{short_name(cfg.algo._target_)} on {task}, {cfg.outer_steps} outer steps of {cfg.meta_batch_size * accumulated(cfg)} tasks"
     rank_zero_only(log.info)(f"{what}, into {cfg.output_dir}")
     rank_zero_only(log.info)("weights: " + ", ".join(f"{count:,} {what}" for what, count in run.learner.algorithm.counts().items()))
+    if cfg.engine.compile is None and run.learner.shares.execution.compile:
+        rank_zero_only(log.info)("engine.compile=true, since it pays in so many steps of so small a network (false: without)")
     with stoppable(lambda: f"at outer step {trainer.global_step}; the same command goes on from {last_saved(run.cfg)}"):
         trainer.fit(run.learner, datamodule=run.data, ckpt_path=path, weights_only=True)
     seconds = earlier + time.perf_counter() - started

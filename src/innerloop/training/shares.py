@@ -31,15 +31,17 @@ class Execution:
     """What `engine=...` chooses.
 
     forward: runs the model under each task's own weights. chunk_size: tasks whose outer gradient a thread computes at once, all of
-    its share if None; fewer need less memory. compile: compile the whole outer gradient; pays for small networks, see docs/performance.md.
+    its share if None; fewer need less memory. compile: compile the whole outer gradient, see docs/performance.md;
+    None, not yet decided, is as false.
     """
 
     forward: Engine
     chunk_size: int | None
-    compile: bool
+    compile: bool | None
 
     def __post_init__(self) -> None:
-        check_flag("engine.compile", self.compile)
+        if self.compile is not None:
+            check_flag("engine.compile", self.compile)
         if self.chunk_size is not None:
             check_count("engine.chunk_size", self.chunk_size)
         if self.compile and self.forward is learn2learn:
@@ -198,7 +200,7 @@ class TaskShares:
         return [*(state.numpy().tobytes() for state in torchs), random.getstate(), np.asarray(keys).tobytes(), rest]
 
     def _compiles(self) -> bool:
-        return self.execution.compile and self.obstacle is None
+        return bool(self.execution.compile) and self.obstacle is None
 
     def _outer_gradient(self, algorithm: Algorithm[Any], share: Episode) -> OuterGradient:
         compiled = self._compiled.get(shapes_of(share)) if self._compiles() else None

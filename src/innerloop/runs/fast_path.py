@@ -1,0 +1,38 @@
+"""Whether compiling a run's outer gradient pays within the run."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.engine.forward import vmap
+from innerloop.objective import CLASSIFICATION, REGRESSION
+from innerloop.tasks.base import Tasks
+from innerloop.training.lightning_settings import accumulated
+
+TASKS = 400_000  # of training, from which it was quicker; compiling takes half a minute where it was not done before
+WEIGHTS = 100_000  # at most: larger ones spend their time in products of matrices, which no compiler makes quicker
+
+
+def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
+    """For many steps of a small network without convolutions, all tasks at once, on one CPU; by its settings alone, so that a run which
+    goes on decides as it did."""
+    many = cfg.outer_steps * accumulated(cfg) * cfg.meta_batch_size >= TASKS
+    trainer = cfg.trainer
+    alone = trainer.accelerator == "cpu" and trainer.devices == trainer.num_nodes == 1 and not trainer.get("fast_dev_run")
+    plain = algorithm.engine is vmap and tasks.objective in (CLASSIFICATION, REGRESSION) and not tasks.varied
+    return (
+        many
+        and alone
+        and trainer.precision == "32-true"
+        and plain
+        and not getattr(algorithm, "checkpoint_inner", False)
+        and is_small(algorithm)
+    )
+
+
+def is_small(module: nn.Module) -> bool:
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    return weights <= WEIGHTS and not any(isinstance(layer, _ConvNd) for layer in module.modules())
