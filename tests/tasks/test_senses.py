@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import innerloop
 from innerloop.config import InputError
 from innerloop.models.senses import Senses as Network
 from innerloop.runs.build import build_run
@@ -102,6 +103,9 @@ def test_any_learner_takes_them(algo, tmp_path):
     few = ["task.ways=2", "task.queries=2", "task.images.size=16", "task.support=name", "task.query=any"]
     results = run(compose_run(*TINY, "task=named_pictures", f"task.images.root={root}", algo, *few), tmp_path / "run")
     assert 0 <= results["value"] <= 1
+    x = torch.cat([torch.ones(4, 2), torch.rand(4, 3 * 16 * 16 + 256)], 1)
+    learner = innerloop.load(tmp_path / "run").fit(x, ["a", "b", "a", "b"])
+    assert set(learner.predict(x)) <= {"a", "b"}
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir() or not (DATA / "fsdd").is_dir(), reason="no data; set INNERLOOP_DATA")

@@ -20,17 +20,10 @@ def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> 
     """For many steps of a small network without convolutions, all tasks at once, on one CPU; by its settings alone, so that a run which
     goes on decides as it did."""
     many = cfg.outer_steps * accumulated(cfg) * cfg.meta_batch_size >= TASKS
-    trainer = cfg.trainer
-    alone = trainer.accelerator == "cpu" and trainer.devices == trainer.num_nodes == 1 and not trainer.get("fast_dev_run")
+    usual = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true", "fast_dev_run": None}
+    alone = all(cfg.trainer.get(key) == value for key, value in usual.items())
     plain = algorithm.engine is vmap and tasks.objective in (CLASSIFICATION, REGRESSION) and not tasks.varied
-    return (
-        many
-        and alone
-        and trainer.precision == "32-true"
-        and plain
-        and not getattr(algorithm, "checkpoint_inner", False)
-        and is_small(algorithm)
-    )
+    return many and alone and plain and not getattr(algorithm, "checkpoint_inner", False) and is_small(algorithm)
 
 
 def is_small(module: nn.Module) -> bool:

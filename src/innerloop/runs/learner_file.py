@@ -89,7 +89,7 @@ def write_files(directory: Path, about: Mapping[str, Any], algorithm: Algorithm[
 
 def backbone_of(cfg: DictConfig, tasks: Tasks) -> dict[str, Any] | None:
     """Of a run on features: what builds its backbone, which stays where it is, and by what it is known."""
-    if not isinstance(tasks.reader, readers.Seen):
+    if not isinstance(tasks.reader, readers.ThroughBackbone):
         return None
     return {"settings": OmegaConf.to_container(cfg.backbone, resolve=True), "key": tasks.reader.see.key}
 
@@ -148,7 +148,7 @@ def read_learner(directory: Path, trust: bool = False) -> Kept:
         int(about["steps"]), float(about["temperature"] or 1)  # fit and predict_proba ask for them
         check_trusted(path, [about["algo"], about["model"], about.get("backbone")], trust)
         if about.get("backbone"):
-            reader = readers.Seen(reader, same_backbone(path, **about["backbone"]))
+            reader = readers.ThroughBackbone(reader, same_backbone(path, **about["backbone"]))
         algorithm = algorithm_of(algo, model, known, loop).eval()
         load_weights(algorithm, directory / WEIGHTS, algorithm.only_trains)
     except InputError:

@@ -39,7 +39,7 @@ class Seen(Tasks):
         self.strangers = tasks.strangers
         self.ways, self.train_ways, self.shots, self.queries = tasks.ways, tasks.train_ways, tasks.shots, tasks.queries
         self.input_shape = (see.width,)
-        self.reader: Any = tasks.reader and readers.Seen(tasks.reader, see)
+        self.reader: Any = tasks.reader and readers.ThroughBackbone(tasks.reader, see)
 
     @property
     def name(self) -> str:

@@ -200,7 +200,7 @@ class Features(Protocol):
     def __call__(self, inputs: np.ndarray) -> np.ndarray: ...
 
 
-class Seen:
+class ThroughBackbone:
     """What `reader` reads, as a frozen network sees it: (width,) float32."""
 
     def __init__(self, reader: Reader, see: Features) -> None:
@@ -217,7 +217,7 @@ KINDS: tuple[Any, ...] = (Pictures, Texts, Recordings, Numbers)
 
 def as_json(reader: Any) -> dict[str, Any]:
     """A reader as it is kept; without what sees for it."""
-    if isinstance(reader, Seen):
+    if isinstance(reader, ThroughBackbone):
         reader = reader.reader
     return {"kind": reader.kind, **json.loads(json.dumps(asdict(reader)))}
 
