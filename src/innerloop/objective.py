@@ -90,6 +90,13 @@ def psnr(predictions: Tensor, y: Tensor) -> Tensor:
     return -10 * mean_squared_error(predictions, y).clamp(min=1e-12).log10()
 
 
+def degrees_off(predictions: Tensor, y: Tensor) -> Tensor:
+    """Mean angle between directions in the plane, in degrees, of each task: both (tasks, n, 2) -> (tasks,)."""
+    (x, up), (true_x, true_up) = precise(predictions).unbind(-1), y.unbind(-1)
+    off = torch.atan2(x * true_up - up * true_x, x * true_x + up * true_up).abs().rad2deg().mean(-1)
+    return where_finite(off, predictions)
+
+
 @dataclass(frozen=True)
 class Objective:
     """The loss that both loops descend, and the metric that is reported under its name.
@@ -123,3 +130,4 @@ CLASSIFICATION = Objective(
 LANGUAGE = Objective("perplexity", token_cross_entropy, perplexity, True)
 REGRESSION = Objective("mse", mean_squared_error, mean_squared_error, True)
 PICTURE = Objective("psnr", mean_squared_error, psnr, False)
+POSE = Objective("degrees", mean_squared_error, degrees_off, True)

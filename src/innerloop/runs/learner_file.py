@@ -18,7 +18,7 @@ from innerloop.config import InputError
 from innerloop.engine.forward import loop
 from innerloop.files import write_whole
 from innerloop.models.hf import HuggingFace
-from innerloop.objective import CLASSIFICATION, PICTURE, REGRESSION, Objective
+from innerloop.objective import CLASSIFICATION, PICTURE, POSE, REGRESSION, Objective
 from innerloop.runs.build import Run, algorithm_of, build
 from innerloop.runs.trust import check_trusted
 from innerloop.tasks import readers
@@ -27,7 +27,7 @@ from innerloop.tasks.texts.texts import BagOfTokens
 from innerloop.training.temperature import answers_to, fit_temperature
 
 FILE, WEIGHTS = "learner.json", "model.safetensors"
-OBJECTIVES = {objective.metric: objective for objective in (CLASSIFICATION, REGRESSION, PICTURE)}
+OBJECTIVES = {objective.metric: objective for objective in (CLASSIFICATION, REGRESSION, PICTURE, POSE)}
 FORMAT = 1
 SET_ANEW = ("pad_token_id", "id2label", "label2id", "architectures", "transformers_version")  # by model=hf, for the task
 

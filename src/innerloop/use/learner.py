@@ -78,7 +78,7 @@ class Learner:
         examples = list(read_examples(self.reader, support, y))
         x, labels = stacked_support(examples), [example.label for example in examples]
         targets = self._classes_of(labels) if self.is_classifier else self._values_of(labels)
-        if self.algorithm.any_ways:
+        if self.is_classifier and self.algorithm.any_ways:
             self.algorithm.ways = len(self.classes_)
         self._support = Examples(x, targets)
         outputs = len(self.classes_) if self.is_classifier else self.known.outputs
@@ -201,7 +201,7 @@ class Learner:
         if classes is not None:
             self._set_classes(np.array(classes))
             outputs = len(classes)
-        if self.algorithm.any_ways:
+        if self.is_classifier and self.algorithm.any_ways:
             self.algorithm.ways = outputs
         self._flat = fitted["flat"]
         dtype = torch.long if self.known.vocabulary else torch.float32

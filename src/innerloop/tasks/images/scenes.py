@@ -17,6 +17,7 @@ from innerloop.tasks.images.glyphs import Glyphs
 from innerloop.tasks.images.images import Images
 from innerloop.tasks.images.omniglot import Omniglot
 
+SOURCES = "glyphs", "omniglot", "images"  # of drawings
 INK = 64  # of 255: what is darker is no part of a character
 SIZES = 0.28, 0.5  # of the longer side of an object, in sides of the scene
 ATTEMPTS = 20  # to place an object where no other one is
@@ -118,7 +119,7 @@ class Scenes(Tasks):
         self, of: str, kind: str, root: str | None, split: str | None, channels: int, size: int, grid: int, ways: int, shots: int,
         queries: int, objects: Sequence[int],
     ) -> None:  # fmt: skip
-        check_choice("task.of", of, ("glyphs", "omniglot", "images"))
+        check_choice("task.of", of, SOURCES)
         check_choice("task.kind", kind, ("boxes", "masks", "points"))
         for name, count in (("ways", ways), ("shots", shots), ("queries", queries), ("grid", grid)):
             check_count(f"task.{name}", count)
@@ -129,7 +130,7 @@ class Scenes(Tasks):
         if size % grid:
             raise InputError(f"task.grid={grid} must divide task.size={size}, since cells are equal")
         self.kind, self.size, self.grid, self.shots, self.queries, self.of_classes = kind, size, grid, shots, queries, ways
-        self.source = source_of(of, root, split, channels, size, ways)
+        self.source = source_of(of, root, split, channels, size // 2, ways)
         self.input_shape = (self.source.input_shape[0], size, size)
         self.objective, self.outputs, self.places = (SEGMENTATION, ways + 1, size**2) if kind == "masks" else (DETECTION, ways + 5, grid**2)
 
@@ -158,7 +159,7 @@ class Scenes(Tasks):
 
 
 def source_of(of: str, root: str | None, split: str | None, channels: int, size: int, ways: int) -> Any:
-    """The task whose classes are drawn into scenes."""
+    """The task that the drawings come from. size: of those of images."""
     counts: dict[str, Any] = {"ways": max(ways, 2), **UNUSED}
     if of == "glyphs":
         return Glyphs(**counts)
@@ -167,6 +168,6 @@ def source_of(of: str, root: str | None, split: str | None, channels: int, size:
             raise InputError("task.of=omniglot needs task.root, the folder of its images")
         return Omniglot(root=root, split=split or "vinyals", rotate_test=False, **counts)
     return Images(
-        root=root, folders=None, pool=False, size=size // 2, channels=channels, split=split, split_seed=0, memory_mb=4000, augment=None,
+        root=root, folders=None, pool=False, size=size, channels=channels, split=split, split_seed=0, memory_mb=4000, augment=None,
         **counts,
     )  # fmt: skip
