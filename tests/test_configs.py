@@ -73,7 +73,7 @@ def needs(choice, folder):
         transformers.ViTModel(config).save_pretrained(folder / "vit")
         return ["task=glyphs", "model=adapter", f"backbone.path={folder / 'vit'}"]
     if choice == "task=named_pictures":
-        return [f"task.images.root={write_tree(folder / 'images', image_files())}", "task.images.size=16", *SMALL]
+        return [f"task.root={write_tree(folder / 'images', image_files())}", "task.size=16", *SMALL]
     if choice == "model=senses":
         return ["task=named_pictures", *needs("task=named_pictures", folder)]
     if choice == "model=siren":

@@ -117,7 +117,8 @@ def test_the_table_in_the_docs_is_what_the_script_says():
 
 
 def table_lines():
-    return [line for line in (ROOT / "docs" / "models.md").read_text().splitlines() if line.startswith("|") and "---" not in line]
+    _, _, after = (ROOT / "docs" / "models.md").read_text().partition("## What becomes of which model")
+    return [line for line in after.partition("\n## ")[0].splitlines() if line.startswith("|") and "---" not in line]
 
 
 def test_running_statistics_are_taken_out_with_one_line(caplog):
@@ -230,6 +231,20 @@ def test_small_matrices_beside_its_layers_are_adapted_in_its_place(build, layers
         gradients.append(torch.autograd.grad(losses.sum(), [algorithm.slow_weights()[name] for name in sorted(adapted)]))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name, silent", [("vit_b_16", "out_proj"), ("swin_t", "qkv")])
+def test_layers_that_are_not_called_have_none_beside_them(name, silent):
+    """torch's and torchvision's attention reads the weights of some of its linear layers, whatever stands beside them."""
+    model = Torchvision((3, 32, 32), 3, name, None, "own", 2, None, None)
+    beside = {name: weight for name, weight in model.named_parameters() if "lora_" in name}
+    for name_of, weight in beside.items():
+        if "lora_B" in name_of:
+            nn.init.normal_(weight)
+    gradients = torch.autograd.grad(model(torch.rand(2, 3, 32, 32)).sum(), list(beside.values()), allow_unused=True)
+    assert beside and all(gradient is not None for gradient in gradients)
+    with pytest.raises(InputError, match=f"model.lora_targets: .*{silent} is not called by this network, which reads its weights"):
+        Torchvision((3, 32, 32), 3, name, None, "own", 2, [silent], None)
 
 
 def test_they_add_nothing_to_begin_with():

@@ -1,6 +1,7 @@
 """Test episodes in a file: whoever reads them scores the same tasks."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -54,6 +55,12 @@ def test_strangers_are_scored_from_a_file_and_kept_out_of_disjoint_episodes(tmp_
     again = run(compose_run(*open_set, f"episodes={tmp_path / 'test.npz'}"), tmp_path / "again")
     assert again["measures"] == first["measures"] and 0 <= first["measures"]["auroc"]["value"] <= 1
     call("-m", "innerloop", "report", str(tmp_path / "run"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "auroc" in page and sum(known := [*map(int, re.findall(r"<td>\d+\.\d</td><td>\d+\.\d</td><td>(\d+)</td>", page))]) == 4 * 75, (
+        known
+    )
+    varied = run(compose_run(*open_set, "task.ways=[3,5]", "task.shots=[1,2]", "algo=nearest_mean"), tmp_path / "varied")
+    assert 0 <= varied["measures"]["auroc"]["value"] <= 1
     with pytest.raises(InputError, match="disjoint=true draws no strangers; leave out task.strangers"):
         build_run(compose_run(*open_set, "disjoint=true"))
 

@@ -234,5 +234,8 @@ def test_strangers_of_meta_datasets_rule_and_where_there_are_none():
     known = int((episode.query.y >= 0).sum())
     ours, others = ({row // PER_CLASS for row in rows_of(x)} for x in (episode.query.x[:known], episode.query.x[known:]))
     assert (episode.query.y[known:] == -1).sum() == 6 and not ours & others
+    widest = MetaDatasetEpisodes(classes, (5, 50), (1, 5), 4, strangers=2)
+    ways = [int(widest.sample(np.random.default_rng(i)).support.y.max()) + 1 for i in range(100)]
+    assert max(ways) == CLASSES - 1  # one is left for them
     with pytest.raises(InputError, match="task.strangers=2 are of other classes than the episode's, and task.ways=12 takes all; lower it"):
         ClassEpisodes(classes, CLASSES, 2, 3, strangers=2)

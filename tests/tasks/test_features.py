@@ -156,8 +156,30 @@ def test_a_network_of_transformers_sees_images(vit, images, tmp_path):
     assert results["task"] == "images" and len(innerloop.load(tmp_path / "run").reader.read(rows[0].transpose(1, 2, 0), "x")) == 12
     next(library.parameters()).data += 1
     library.save_pretrained(vit)
-    keys = {see.key, HuggingFaceEyes(str(vit), None, None, None).key, HuggingFaceEyes(str(vit), 16 * 2 + 8, None, None).key}
+    keys = {see.key, HuggingFaceEyes(str(vit), None, None, None).key, HuggingFaceEyes(str(vit), None, [0.1] * 3, None).key}
     assert len(keys) == 3
+
+
+def test_without_a_class_token_it_is_the_mean_over_places(tmp_path):
+    """Swin has none; what masks at random has no features; what takes both images and texts is no backbone."""
+    torch.manual_seed(0)
+    config = transformers.SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
+    library = transformers.SwinModel(config).eval()
+    library.save_pretrained(tmp_path / "swin")
+    rows = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    see = HuggingFaceEyes(str(tmp_path / "swin"), None, [0.5] * 3, [0.25] * 3)
+    with torch.no_grad():
+        expected = library(pixel_values=(torch.from_numpy(rows) / 255 - 0.5) / 0.25).last_hidden_state.mean(1)
+    np.testing.assert_allclose(see(rows), expected, rtol=1e-4, atol=1e-5)
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    masked = transformers.ViTMAEConfig(image_size=32, patch_size=8, **sizes)
+    transformers.ViTMAEModel(masked).save_pretrained(tmp_path / "mae")
+    with pytest.raises(InputError, match="sees the same image otherwise each time, so that it has no features"):
+        HuggingFaceEyes(str(tmp_path / "mae"), None, None, None)
+    both = transformers.CLIPConfig(text_config={**sizes, "vocab_size": 9}, vision_config={**sizes, "image_size": 32, "patch_size": 8})
+    transformers.CLIPModel(both).save_pretrained(tmp_path / "clip")
+    with pytest.raises(InputError, match="takes neither images nor tokens alone .*; use a ViT, a BERT or the like"):
+        HuggingFaceEyes(str(tmp_path / "clip"), None, None, None)
 
 
 def test_a_network_of_transformers_sees_texts(tmp_path):
@@ -166,7 +188,7 @@ def test_a_network_of_transformers_sees_texts(tmp_path):
     made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *words])}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 16}
-    bert = transformers.BertModel(transformers.BertConfig(vocab_size=len(words) + 2, **sizes)).eval()
+    bert = transformers.BertModel(transformers.BertConfig(vocab_size=3000, **sizes)).eval()
     bert.save_pretrained(tmp_path / "bert")
     made.save(str(tmp_path / "bert" / "tokenizer.json"))
     path = write_csv(tmp_path / "texts.csv", texts())
@@ -180,6 +202,10 @@ def test_a_network_of_transformers_sees_texts(tmp_path):
         tokens = torch.tensor([made.encode(text).ids[:12]])
         expected = bert(tokens).last_hidden_state.mean(1)[0]
     np.testing.assert_allclose(innerloop.load(tmp_path / "run").reader.read(text, "a text"), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="has tokens of its own; set task.tokenizer to the folder that has its tokenizer.json"):
+        build_run(compose_run(*[o for o in settings if not o.startswith("task.tokenizer")]))
+    with pytest.raises(InputError, match="the backbone takes texts of 16 tokens at most, got 20; lower task.length"):
+        build_run(compose_run(*settings, "task.length=20"))
     with pytest.raises(InputError, match="this backbone sees texts of classes, and this task has none"):
         build_run(compose_run(*[o for o in settings if not o.startswith("task")], "task=glyphs"))
     with pytest.raises(InputError, match=r"backbone.path=None has no config.json; name the folder of a model"):

@@ -10,7 +10,7 @@ from innerloop.models.senses import Senses as Network
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks.class_episodes import Classes
-from innerloop.tasks.senses.heard_and_seen import HeardAndSeen
+from innerloop.tasks.senses.heard_and_seen import HeardAndSeen, check_digits
 from innerloop.tasks.senses.named_pictures import numbers_of
 from innerloop.tasks.senses.senses import Senses, vectors
 from tests.conftest import DATA, TINY, compose_run
@@ -87,7 +87,7 @@ def test_a_name_is_its_trigrams():
 
 def test_pictures_and_names_go_together(tmp_path):
     root = write_tree(tmp_path / "images", image_files())
-    settings = ["task=named_pictures", f"task.images.root={root}", "task.images.size=16", "task.ways=2", "task.queries=2"]
+    settings = ["task=named_pictures", f"task.root={root}", "task.size=16", "task.ways=2", "task.queries=2"]
     tasks = build_run(compose_run(*TINY, *settings)).data.tasks
     plain, both = tasks.pictures.classes("test"), tasks.classes("test")
     assert both.names == plain.names
@@ -100,12 +100,23 @@ def test_pictures_and_names_go_together(tmp_path):
 @pytest.mark.parametrize("algo", ["algo=maml", "algo=protonet", "algo=baseline"])
 def test_any_learner_takes_them(algo, tmp_path):
     root = write_tree(tmp_path / "images", image_files())
-    few = ["task.ways=2", "task.queries=2", "task.images.size=16", "task.support=name", "task.query=any"]
-    results = run(compose_run(*TINY, "task=named_pictures", f"task.images.root={root}", algo, *few), tmp_path / "run")
+    few = ["task.ways=2", "task.queries=2", "task.size=16", "task.support=name", "task.query=any"]
+    results = run(compose_run(*TINY, "task=named_pictures", f"task.root={root}", algo, *few), tmp_path / "run")
     assert 0 <= results["value"] <= 1
     x = torch.cat([torch.ones(4, 2), torch.rand(4, 3 * 16 * 16 + 256)], 1)
     learner = innerloop.load(tmp_path / "run").fit(x, ["a", "b", "a", "b"])
     assert set(learner.predict(x)) <= {"a", "b"}
+
+
+def test_recordings_of_other_words_and_too_many_of_them_are_refused():
+    images = Classes(np.zeros((9, 1, 2, 2)), [np.arange(9)], ["7"])
+    check_digits(images, Classes(np.zeros((2, 3)), [np.arange(2)], ["7/ann"]))
+    with pytest.raises(InputError, match="task.heard has recordings of 'eight', and MNIST shows digits"):
+        check_digits(images, Classes(np.zeros((2, 3)), [np.arange(2)], ["eight/ann"]))
+    with pytest.raises(InputError, match="task.heard needs 12 images of a 7, 4 a recording, and the split has 9"):
+        check_digits(images, Classes(np.zeros((3, 3)), [np.arange(2), np.arange(1)], ["7/ann", "7/bob"]))
+    with pytest.raises(InputError, match="task.heard=/nowhere is not there"):
+        HeardAndSeen("x", "/nowhere", {}, 8000, 0.64, 32, "all", "all", "any", "any", **COUNTS)
 
 
 @pytest.mark.skipif(not (DATA / "mnist").is_dir() or not (DATA / "fsdd").is_dir(), reason="no data; set INNERLOOP_DATA")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from innerloop.config import InputError, check_count
 from innerloop.models.lora import add_lora
@@ -22,6 +23,8 @@ class Backbone(nn.Module):
         check_count("model.lora_rank", lora_rank, least=0)
         if lora_rank:
             add_lora(body, lora_rank, lora_targets or layers_of(body))
+            if silent := [name for name in silent_layers(body) if any("lora_" in of for of, _ in body.get_submodule(name).named_modules())]:
+                raise InputError(f"model.lora_targets: {silent[0]} is not called by this network, which reads its weights; name others")
         self.body, self.channels = body, channels
         self.head = nn.Linear(features, outputs)
 
@@ -29,9 +32,16 @@ class Backbone(nn.Module):
         return self.head(self.body(x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x))
 
 
+def silent_layers(body: nn.Module) -> set[str]:
+    """Linear layers whose weights alone are read, by torch's and torchvision's attention: what stands beside them would do nothing."""
+    attention = [(name, of) for name, of in body.named_modules() if isinstance(of, nn.MultiheadAttention | ShiftedWindowAttention)]
+    return {f"{name}.{child}" for name, of in attention for child, layer in of.named_children() if not isinstance(layer, nn.Sequential)}
+
+
 def layers_of(body: nn.Module) -> list[str]:
-    """Its linear layers by name, or its convolutions."""
-    linear = [name for name, module in body.named_modules() if isinstance(module, nn.Linear)]
+    """Its linear layers by name, or its convolutions; but for those that are never called."""
+    silent = silent_layers(body)
+    linear = [name for name, module in body.named_modules() if isinstance(module, nn.Linear) and name not in silent]
     return linear or [name for name, module in body.named_modules() if isinstance(module, nn.Conv2d) and module.groups == 1]
 
 

@@ -14,6 +14,8 @@ from innerloop.config import InputError, check_count
 from innerloop.episode import PADDING
 from innerloop.models.eyes import IMAGENET, of_colours, shown
 
+USUAL_SIZE = 224  # of networks that do not say it
+
 
 class HuggingFaceEyes:
     """A frozen network of transformers in a local folder, as save_pretrained writes it. One of images (ViT, DINOv2): (n, channels, h, w)
@@ -31,12 +33,11 @@ class HuggingFaceEyes:
             raise InputError(f"backbone.path={path} has no config.json; name the folder of a model, as save_pretrained writes it")
         self.body = load(folder)
         config = self.body.config
-        self.width, self.vocabulary = config.hidden_size, getattr(config, "vocab_size", 0)
-        if not self.vocabulary and not getattr(config, "image_size", None):
-            raise InputError(f"the model in {path} takes neither images nor tokens alone; use a ViT, a BERT or the like")
+        self.vocabulary, self.longest = getattr(config, "vocab_size", 0), getattr(config, "max_position_embeddings", None)
         if size is not None:
             check_count("backbone.size", size)
-        self.size: int = getattr(config, "image_size", 0) if size is None else size
+        self.size: int = size or getattr(config, "image_size", None) or USUAL_SIZE
+        self.begins_with_class = any("cls_token" in name or "class_embedding" in name for name, _ in self.body.named_parameters())
         known = json.loads(file.read_text()) if (file := folder / "preprocessor_config.json").is_file() else {}
         self.mean, self.std = of_colours(mean or known.get("image_mean") or IMAGENET[0], std or known.get("image_std") or IMAGENET[1])
         digest = hashlib.sha256(json.dumps([self.size, self.mean.tolist(), self.std.tolist()]).encode())
@@ -44,19 +45,39 @@ class HuggingFaceEyes:
             if each.name == "config.json" or each.suffix in (".safetensors", ".bin"):
                 digest.update(each.read_bytes())
         self.key = digest.hexdigest()[:16]
+        self.width = self._width(path)
+
+    def _width(self, path: str) -> int:
+        """Of its features. Raises InputError for a network of other inputs, and for one that draws random numbers."""
+        drawn = np.random.default_rng(0).integers(1, 256, (2, 3, self.size, self.size), np.uint8)
+        some = np.ones((2, 4), np.int64) if self.vocabulary else drawn
+        try:
+            first, again = self(some), self(some)
+        except Exception as error:  # of whatever library
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"the model in {path} takes neither images nor tokens alone ({reason}); use a ViT, a BERT or the like"
+            ) from error
+        if not np.allclose(first, again, atol=1e-5):
+            raise InputError(f"the model in {path} sees the same image otherwise each time, so that it has no features; use another")
+        return first.shape[1]
 
     @torch.no_grad()
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         return (self._of_tokens(torch.from_numpy(inputs)) if self.vocabulary else self._of_images(inputs)).numpy()
 
     def _of_tokens(self, tokens: Tensor) -> Tensor:
+        if self.longest and tokens.shape[1] > self.longest:
+            raise InputError(f"the backbone takes texts of {self.longest} tokens at most, got {tokens.shape[1]}; lower task.length")
         there = (tokens != PADDING).long()
         found = self.body(input_ids=tokens, attention_mask=there).last_hidden_state
         return (found * there[..., None]).sum(1) / there.sum(1, keepdim=True).clamp(min=1)
 
     def _of_images(self, images: np.ndarray) -> Tensor:
         found: Tensor = self.body(pixel_values=shown(images, self.size, self.mean, self.std)).last_hidden_state
-        return found[:, 0] if found.dim() == 3 else found.flatten(2).mean(-1)
+        if found.dim() == 3:
+            return found[:, 0] if self.begins_with_class else found.mean(1)
+        return found.flatten(2).mean(-1)
 
 
 def load(folder: Path) -> Any:

@@ -251,7 +251,7 @@ def group_of(name: str) -> str:
 
 def calibration_chart(answers: Answers, bins: int = 10) -> Chart | None:
     """How often answers of some confidence are right."""
-    known = np.isfinite(answers.confidence)
+    known = np.isfinite(answers.confidence) & (answers.truth >= 0)
     confidence, right = answers.confidence[known], (answers.last == answers.truth)[known]
     if not len(confidence):
         return None

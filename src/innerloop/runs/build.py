@@ -123,7 +123,7 @@ def build_run(cfg: DictConfig) -> Run:
         checked_trust_region(cfg, tasks),
     )  # fmt: skip
     if tasks.varied:
-        learner.most_queries = tasks.queries * (tasks.ways or 1)
+        learner.most_queries = tasks.queries * (tasks.ways or 1) + tasks.strangers
     return Run(cfg, data, learner)
 
 

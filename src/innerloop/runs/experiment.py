@@ -94,7 +94,7 @@ def closed_after(trainer: lightning.Trainer) -> Iterator[None]:
 
 
 PLACES = (
-    "task.root", "task.path", "task.tokenizer", "task.seen", "task.heard", "task.images.root", "model.base", "model.path",
+    "task.root", "task.path", "task.tokenizer", "task.seen", "task.heard", "model.base", "model.path",
     "backbone.path", "backbone.weights",
 )  # fmt: skip
 
@@ -102,8 +102,11 @@ PLACES = (
 def settle_paths(cfg: DictConfig) -> None:
     """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
     for key in PLACES:
-        if value := OmegaConf.select(cfg, key):
-            OmegaConf.update(cfg, key, settled(value) if isinstance(value, str) else [*map(settled, value)])
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str):
+            OmegaConf.update(cfg, key, settled(value))
+        elif OmegaConf.is_list(value) and all(isinstance(place, str) for place in value):
+            OmegaConf.update(cfg, key, [*map(settled, value)])
 
 
 def settled(place: str) -> str:

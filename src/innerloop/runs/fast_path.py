@@ -17,8 +17,8 @@ WEIGHTS = 100_000  # at most: larger ones spend their time in products of matric
 
 
 def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
-    """For many steps of a small network without convolutions, all tasks at once, on one CPU; by its settings alone, so that a run which
-    goes on decides as it did."""
+    """For many steps of a small network without convolutions, all tasks at once, on one CPU; by its settings alone, so that an interrupted
+    run decides as it did; one that is made longer than it was may go on compiled."""
     many = cfg.outer_steps * accumulated(cfg) * cfg.meta_batch_size >= TASKS
     usual = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true", "fast_dev_run": None}
     alone = all(cfg.trainer.get(key) == value for key, value in usual.items())

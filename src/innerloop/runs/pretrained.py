@@ -24,6 +24,9 @@ def check_tokens(cfg: DictConfig) -> None:
                 raise InputError(
                     f"model.base={base} has its tokens from task.{key}={theirs.get(key)}, and here it is {task.get(key)}; make it equal"
                 )
+    backbone = (cfg.backbone or {}).get("path")
+    if backbone and "tokenizer" in task and not task.tokenizer:
+        raise InputError(f"backbone.path={backbone} has tokens of its own; set task.tokenizer to the folder that has its tokenizer.json")
     if path and "tokenizer" in task and not task.tokenizer and (Path(path).expanduser() / "tokenizer.json").is_file():
         raise InputError(f"model.path={path} has tokens of its own; set task.tokenizer to that folder")
 

@@ -29,7 +29,7 @@ class MetaDatasetEpisodes(ClassEpisodes):
 
     def sample(self, rng: np.random.Generator, shape: Any = None) -> Episode:
         candidates = self._by_group[rng.integers(len(self._by_group)) if len(self._by_group) > 1 else 0]
-        ways = rng.integers(self.ways, min(self._most_ways, len(candidates)) + 1)
+        ways = rng.integers(self.ways, min(self._most_ways, len(candidates) - (self.strangers > 0)) + 1)
         classes = rng.choice(candidates, ways, replace=False)
         sizes = np.array([len(self.members[c]) for c in classes])
         queries = min(self.queries, sizes.min() // 2)

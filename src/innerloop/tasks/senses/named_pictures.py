@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,16 @@ class NamedPictures(Senses):
     (tasks/senses/senses.py); the senses are called picture and name. All of a class have one name: with support=name a class is told by
     its name alone, so that a learner has to know from other classes what names look like.
 
-    images: what `task=images` takes. A name is the sum of its words' character trigrams, each hashed to one of 256 numbers (as Bojanowski
-    et al. 2017, arXiv 1607.04606, without their learned vectors), of length 1. Raises InputError as `task=images` does.
+    root, folders, pool, size, channels, split, split_seed: as `task=images` has them. A name is the sum of its words' character trigrams,
+    each hashed to one of 256 numbers (as Bojanowski et al. 2017, arXiv 1607.04606, without their learned vectors), of length 1. Raises
+    InputError as `task=images` does.
     """
 
-    def __init__(self, images: dict[str, Any], support: str, query: str, train_support: str, train_query: str, **shape: Any) -> None:
-        self.pictures = Images(**images, **shape)
+    def __init__(
+        self, root: str | Sequence[str] | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None,
+        split_seed: int, support: str, query: str, train_support: str, train_query: str, **shape: Any,
+    ) -> None:  # fmt: skip
+        self.pictures = Images(root, folders, pool, size, channels, split, split_seed, memory_mb=4000, augment=None, **shape)
         super().__init__(
             {"picture": self.pictures.input_shape, "name": (NUMBERS,)}, support, query, train_support, train_query, **shape
         )  # fmt: skip
@@ -33,7 +38,7 @@ class NamedPictures(Senses):
         of = self.pictures.classes(split)
         ends = np.cumsum([len(rows) for rows in of.members])
         called = np.repeat(np.stack([numbers_of(name) for name in of.names]), [len(rows) for rows in of.members], axis=0)
-        inputs = vectors(of.inputs[np.concatenate(of.members)] / 255, called)
+        inputs = vectors(of.inputs[np.concatenate(of.members)] / np.float32(255), called)
         return Classes(inputs, np.split(np.arange(len(inputs)), ends[:-1]), of.names, groups=of.groups)
 
 
