@@ -29,7 +29,8 @@ LONG = [path for path in NOTEBOOKS if path.stem == "04_language_model"]  # train
 
 
 def execute(path, shorten=False):
-    """Runs a notebook from its beginning; shorten: a tenth of the outer steps. What it prints is what is kept in it, but for numbers."""
+    """Runs a notebook from its beginning; shorten: a tenth of the outer steps. What it had printed before and what it prints now, but for
+    numbers, and what went to stderr."""
     notebook = nbformat.read(path, as_version=4)
     kept = notebooks.told(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -37,22 +38,23 @@ def execute(path, shorten=False):
         cell.source = re.sub(r"(outer_steps|val_every)=(\d+)", lambda found: f"{found[1]}={int(found[2]) // 10 or 1}", cell.source)
         cell.source = cell.source.replace('val_every=2"', 'val_every=5"')  # of 50 and 25
     notebooks.executed(notebook, path.parent)
-    assert not [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
-    assert any(text for text, _ in kept) and notebooks.told(notebook) == kept, "run scripts/notebooks.py"
+    return kept, notebooks.told(notebook), [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
 
 
 @pytest.mark.filterwarnings("default")  # Jupyter's own
 @pytest.mark.parametrize("path", [pytest.param(path, marks=[pytest.mark.slow] * (path.stem in SLOW), id=path.stem) for path in NOTEBOOKS])
 def test_notebook_runs_and_keeps_what_it_prints(path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the kernel: tests run side by side
-    execute(path, shorten=path in LONG)
+    kept, told, errors = execute(path, shorten=path in LONG)
+    assert not errors and any(text for text, _ in kept) and told == kept, "run scripts/notebooks.py"
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("path", LONG, ids=lambda path: path.stem)
 def test_long_notebook_runs_as_it_is(path):
-    execute(path)
+    kept, told, errors = execute(path)
+    assert not errors and any(text for text, _ in kept) and told == kept, "run scripts/notebooks.py"
 
 
 @pytest.mark.slow

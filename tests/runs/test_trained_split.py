@@ -32,21 +32,25 @@ def trained(tmp_path_factory):
     return folder
 
 
-def refused(folder, *overrides):
-    with pytest.raises(InputError, match="'class..' would be tested on, and .* was trained on it"):
-        rescore(folder / "run", [f"task.split={folder / 'swapped.csv'}", *overrides])
+def rescore_swapped(folder, root):
+    return rescore(folder / "run", [f"task.split={folder / 'swapped.csv'}", f"task.root={root}"])
+
+
+TRAINED_ON = "'class..' would be tested on, and .* was trained on it"
 
 
 def test_the_same_place_in_other_words(trained, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(trained / "data")
     monkeypatch.chdir(trained)
     for root in ("data", "./data/../data", tmp_path / "link", os.path.relpath(trained / "data")):
-        refused(trained, f"task.root={root}")
+        with pytest.raises(InputError, match=TRAINED_ON):
+            rescore_swapped(trained, root)
 
 
 def test_a_copy_of_the_data_elsewhere(trained, tmp_path):
     shutil.copytree(trained / "data", tmp_path / "copy")
-    refused(trained, f"task.root={tmp_path / 'copy'}")
+    with pytest.raises(InputError, match=TRAINED_ON):
+        rescore_swapped(trained, tmp_path / "copy")
 
 
 def test_renamed_classes_of_a_copy(trained, tmp_path):

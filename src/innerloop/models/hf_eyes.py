@@ -49,8 +49,8 @@ class HuggingFaceEyes:
 
     def _width(self, path: str) -> int:
         """Of its features. Raises InputError for a network of other inputs, and for one that draws random numbers."""
-        drawn = np.random.default_rng(0).integers(1, 256, (2, 3, self.size, self.size), np.uint8)
-        some = np.ones((2, 4), np.int64) if self.vocabulary else drawn
+        shape, dtype = ((2, 4), np.int64) if self.vocabulary else ((2, 3, self.size, self.size), np.uint8)
+        some = np.random.default_rng(0).integers(1, min(self.vocabulary or 256, 256), shape, dtype)
         try:
             first, again = self(some), self(some)
         except Exception as error:  # of whatever library

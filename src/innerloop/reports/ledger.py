@@ -114,8 +114,8 @@ def told_of(command: str, folder: Path) -> list[str]:
     def settings(text: str) -> list[str]:
         return sorted(word for word in shlex.split(text) if "=" in word and word.partition("=")[0] not in OF_MACHINE)
 
-    cells, rows = read_cells(folder), read_rows(folder)
-    return [in_a_sentence(name, cell, rows) for name, cell in cells.items() if settings(cell.run) == settings(command)]
+    asked, rows = settings(command), read_rows(folder)
+    return [in_a_sentence(name, cell, rows) for name, cell in read_cells(folder).items() if settings(cell.run) == asked]
 
 
 def in_a_sentence(name: str, cell: Cell, rows: dict[str, Row | None]) -> str:

@@ -17,10 +17,9 @@ from innerloop.training.evaluation import Curve
 
 
 class Answers(NamedTuple):
-    """All (episodes, queries); where episodes have fewer queries than others, truth is -1 in the rest, as it is of
-    queries of no class. truth, first, last: the way of a
-    query, the answer after the first and the last of the steps that were scored. confidence: of the last answer, NaN where it diverged.
-    classes: the row of a query's class in `names`; -1 where it has none."""
+    """All (episodes, queries); where episodes have fewer queries than others, truth is -1 in the rest, as it is of queries of no
+    class. truth, first, last: the way of a query, the answer after the first and the last of the steps that were scored. confidence: of the
+    last answer, NaN where it diverged. classes: the row of a query's class in `names`; -1 where it has none."""
 
     truth: np.ndarray
     first: np.ndarray

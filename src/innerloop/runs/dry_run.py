@@ -13,7 +13,7 @@ from innerloop.config import InputError
 from innerloop.detection import DETECTION
 from innerloop.engine.forward import loop, vmap
 from innerloop.episode import Episode, Examples
-from innerloop.objective import LANGUAGE, PICTURE, POSE, REGRESSION
+from innerloop.objective import LANGUAGE
 from innerloop.training.checkpoint import random_state, set_random_state
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def shape_of(algorithm: Algorithm[Any], few: Episode, outputs: int) -> torch.Siz
     y = few.query.y
     several = algorithm.objective.look or algorithm.objective is DETECTION  # numbers of y for one answer: of a step in a rollout, of a cell
     of_each = y.shape[:-1] if several else y.shape
-    return y.shape if algorithm.objective in (REGRESSION, PICTURE, POSE) else torch.Size((*of_each, outputs))
+    return y.shape if y.is_floating_point() and not several else torch.Size((*of_each, outputs))
 
 
 def check_shape(algorithm: Algorithm[Any], predictions: Tensor, wanted: torch.Size) -> None:

@@ -93,15 +93,14 @@ def closed_after(trainer: lightning.Trainer) -> Iterator[None]:
                 logger.experiment.finish()
 
 
-PLACES = (
-    "task.root", "task.path", "task.tokenizer", "task.seen", "task.heard", "model.base", "model.path",
-    "backbone.path", "backbone.weights",
+PATHS = (
+    "task.root", "task.path", "task.tokenizer", "task.seen", "task.heard", "model.base", "model.path", "backbone.path", "backbone.weights",
 )  # fmt: skip
 
 
 def settle_paths(cfg: DictConfig) -> None:
     """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
-    for key in PLACES:
+    for key in PATHS:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, str):
             OmegaConf.update(cfg, key, settled(value))

@@ -12,8 +12,8 @@ from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.tasks.base import Tasks
 from innerloop.training.lightning_settings import accumulated
 
-TASKS = 400_000  # of training, from which it was quicker; compiling takes half a minute where it was not done before
-WEIGHTS = 100_000  # at most: larger ones spend their time in products of matrices, which no compiler makes quicker
+TASKS = 400_000  # of training; at so many it pays where nothing was compiled before (docs/performance.md has the times)
+WEIGHTS = 100_000  # at most: larger ones were not timed
 
 
 def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
