@@ -92,7 +92,8 @@ class RunConfig:
     episodes: str | None = None  # a file of test episodes (innerloop episodes RUN FILE) to be scored on instead of drawn ones
     disjoint: bool = False  # test episodes share no image, as many as there are images for: an interval for other images, not episodes
     val_every: int = 500  # outer steps between validations
-    # batch norm's statistics for a query: of all queries (true), of the support set (support), of the support set and it (false)
+    # batch norm's statistics for a query: of all queries (true), of the support set (support), of the support set and it (false), or of 100
+    # training episodes (training), for learners that adapt a head at most
     transductive: bool | str = True
     # val/loss, by which weights are selected, searches pruned and sweeps' jobs valued: after the last adaptation step (last), or averaged
     # over the adaptation curve (curve), for what adapts fast

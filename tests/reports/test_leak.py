@@ -23,7 +23,7 @@ def test_it_is_printed(tmp_path):
     run(compose_run("task=glyphs", "model.filters=4", *TINY), tmp_path)
     stdout, _ = call("-m", "innerloop", "leak", str(tmp_path), "task.queries=2")
     assert "transductive=support" in stdout and "transductive=False" in stdout
-    with pytest.raises(InputError, match="transductive must be true, false or support, got 'some'"):
+    with pytest.raises(InputError, match="transductive must be true, false, support or training, got 'some'"):
         run(compose_run("transductive=some", *TINY), tmp_path / "other")
     with pytest.raises(InputError, match="transductive=support does not go with engine=learn2learn; use engine=loop"):
         run(compose_run("transductive=support", "engine=learn2learn", *TINY), tmp_path / "other")

@@ -14,7 +14,8 @@ from innerloop.engine import forward as engines
 from innerloop.episode import Episode
 from innerloop.models.conv4 import Conv4
 from innerloop.objective import CLASSIFICATION
-from innerloop.training.evaluation import adaptation_curve, batch_norms, mean_ci95, measures_of, predict_queries, reported_steps
+from innerloop.training.batch_statistics import batch_norms
+from innerloop.training.evaluation import adaptation_curve, mean_ci95, measures_of, predict_queries, reported_steps
 from tests.conftest import classification_episodes, make_model
 
 

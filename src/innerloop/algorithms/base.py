@@ -58,6 +58,11 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
         self.model, self.objective, self.engine = model, objective, engine
 
     @property
+    def adapts_body(self) -> bool:
+        """Whether tasks have weights of their own below the model's head."""
+        return any(not name.startswith("head.") for name in self.slow_weights())
+
+    @property
     def ways_at_hand(self) -> int | None:
         """Classes in the episodes that it is given now."""
         return self.train_ways if self.training else self.ways

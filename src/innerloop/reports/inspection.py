@@ -20,6 +20,7 @@ from innerloop.runs.answers import Answers
 from innerloop.runs.build import Run
 from innerloop.runs.evidence import Evidence
 from innerloop.runs.experiment import load_checkpoint
+from innerloop.training.batch_statistics import statistics_known
 from innerloop.training.evaluation import predict_queries
 
 QUERIES_SHOWN = 8  # of each class
@@ -28,15 +29,19 @@ QUERIES_SHOWN = 8  # of each class
 def predictions_after(run: Run, episodes: Episode, steps: set[int]) -> dict[int, Tensor]:
     """Predictions (tasks, n, outputs) of the queries by number of adaptation steps; of 0 alone where there are none to count."""
 
+    learner = run.learner
+    learner.take_statistics(run.data.train_episodes)
+
     @torch.no_grad()
     def of_share(algorithm: Algorithm[Any], share: Episode) -> dict[int, Tensor]:
         found = {}
-        for step, adapted in enumerate(algorithm.trajectory(share.support, max(steps))):
-            if step in steps:
-                found[step] = predict_queries(algorithm, adapted, share, run.cfg.transductive)
-        return found or {step: predict_queries(algorithm, adapted, share, run.cfg.transductive)}
+        with statistics_known(algorithm, learner.statistics):
+            for step, adapted in enumerate(algorithm.trajectory(share.support, max(steps))):
+                if step in steps:
+                    found[step] = predict_queries(algorithm, adapted, share, learner.transductive)
+            return found or {step: predict_queries(algorithm, adapted, share, learner.transductive)}
 
-    shares = run.learner.shares.map(of_share, episodes)
+    shares = learner.shares.map(of_share, episodes)
     return {step: torch.cat([share[step] for share in shares]) for step in shares[0]}
 
 

@@ -117,7 +117,7 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
     """Trains from the beginning or from a checkpoint, and takes the best weights."""
     started, earlier, path = time.perf_counter(), 0.0, None
     if steps_to_train(run) == 0:
-        return Training(0, 0.0, trainer.validate(run.learner, run.data.val_dataloader(), verbose=False)[0]["val/loss"])
+        return Training(0, 0.0, trainer.validate(run.learner, datamodule=run.data, verbose=False)[0]["val/loss"])
     continue_logs(trainer, state[1] if state else None)
     for logger in trainer.loggers:
         logger.log_hyperparams(hyperparameters(run.cfg))

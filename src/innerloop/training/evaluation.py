@@ -1,22 +1,21 @@
 """The evaluation protocol, in one place: per-episode metrics after 0..K adaptation steps, then mean and 95 % interval over episodes."""
 
-import contextlib
 import time
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from scipy.special import stdtrit
-from torch import Tensor, nn
+from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.episode import Episode
 from innerloop.objective import CLASSIFICATION, Objective, auroc
+from innerloop.training.batch_statistics import batch_norms, statistics_of_first
 
 Item = TypeVar("Item")
-Transductive = bool | str  # True, False, "support"
+Transductive = bool | str  # True, False, "support", "training"
 
 
 class Curve(NamedTuple):
@@ -114,51 +113,29 @@ def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, 
 
     transductive: the whole query set in one batch, so that batch norm sees all of it. Else no prediction depends on other queries: False
     takes each query in a batch with the support set (as Nichol et al. 2018, section 6.1), as many forward passes as queries; "support"
-    takes all, normalised by the statistics of the support set. What answers all queries jointly is asked for one at a time.
+    takes all, normalised by the statistics of the support set; "training", by those that the batch norms were told before
+    (statistics_known). What answers all queries jointly is asked for one at a time.
     """
     support, query = episodes
     if transductive is True or not sees_other_queries(algorithm):
         return algorithm.predict(adapted, query.x)
-    if not one_at_a_time(algorithm, transductive):
+    if one_at_a_time(algorithm, transductive):
+        batches = (torch.cat([support.x, query.x[:, q : q + 1]], 1) for q in range(query.x.shape[1]))
+        return torch.cat([algorithm.predict(adapted, batch)[:, -1:] for batch in batches], 1)
+    if transductive == "support":
         with statistics_of_first(algorithm, support.x.shape[1]):
             return algorithm.predict(adapted, torch.cat([support.x, query.x], 1))[:, support.x.shape[1] :]
-    batches = (torch.cat([support.x, query.x[:, q : q + 1]], 1) for q in range(query.x.shape[1]))
-    return torch.cat([algorithm.predict(adapted, batch)[:, -1:] for batch in batches], 1)
+    return algorithm.predict(adapted, query.x)
 
 
 def one_at_a_time(algorithm: Algorithm[Any], transductive: Transductive) -> bool:
     """Whether each query is answered in a forward pass of its own, beside the support set."""
-    return sees_other_queries(algorithm) and (transductive is False or (transductive == "support" and algorithm.answers_jointly))
-
-
-def batch_norms(module: nn.Module) -> list[nn.Module]:
-    """The layers that normalise by what else is in the batch."""
-    return [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.track_running_stats]
+    return algorithm.answers_jointly and transductive is not True or bool(batch_norms(algorithm)) and transductive is False
 
 
 def sees_other_queries(algorithm: Algorithm[Any]) -> bool:
     """Whether a prediction depends on what else is in the batch."""
     return algorithm.answers_jointly or bool(batch_norms(algorithm))
-
-
-@contextlib.contextmanager
-def statistics_of_first(module: nn.Module, count: int) -> Iterator[None]:
-    """Batch norms take the statistics of the first `count` inputs of a batch, for all of it."""
-    layers = batch_norms(module)
-    for layer in layers:
-        layer.forward = partial(normalise_by_first, layer, count)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-def normalise_by_first(layer: Any, count: int, x: Tensor) -> Tensor:
-    over = [dim for dim in range(x.dim()) if dim != 1]
-    mean, variance = x[:count].mean(over, keepdim=True), x[:count].var(over, keepdim=True, correction=0)
-    weight, bias = (parameter.view(mean.shape) for parameter in (layer.weight, layer.bias))
-    return (x - mean) / (variance + layer.eps).sqrt() * weight + bias
 
 
 def area_under(curve: Curve, measure: str) -> float:

@@ -16,6 +16,8 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.config import Diverged, InputError, check_choice, check_count
 from innerloop.engine.forward import learn2learn
 from innerloop.episode import Episode, Examples
+from innerloop.training.batch_statistics import Statistics, batch_norms, statistics_known, statistics_of_training
+from innerloop.training.data import EpisodeDataset
 from innerloop.training.evaluation import (
     Curve,
     Transductive,
@@ -26,6 +28,8 @@ from innerloop.training.evaluation import (
     reported_steps,
 )
 from innerloop.training.shares import Execution, TaskShares
+
+STATISTICS_EPISODES = 100  # of training, whose batch statistics are averaged for transductive=training
 
 
 class MetaLearner(LightningModule):
@@ -49,16 +53,14 @@ class MetaLearner(LightningModule):
         super().__init__()
         check_count("eval_adaptation_steps", eval_adaptation_steps, least=0)
         check_choice("select_by", select_by, ("last", "curve"))
-        if not isinstance(transductive, bool) and transductive != "support":
-            raise InputError(f"transductive must be true, false or support, got {transductive!r}")
-        if transductive == "support" and execution.forward is learn2learn:  # its clones have batch norms of their own
-            raise InputError("transductive=support does not go with engine=learn2learn; use engine=loop")
+        check_transductive(transductive, algorithm, execution)
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         check_count("reuse", reuse)
         self.steps_at_once, self.reuse, self.trust_region = steps_at_once, reuse, trust_region
         self.automatic_optimization = steps_at_once == reuse == 1 and not trust_region
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
+        self.statistics: Statistics | None = None
         self.scored_steps = None if scored_steps is None else check_steps(scored_steps, eval_adaptation_steps)
         # gathered over devices: (episodes, steps, measures) and (episodes, queries, 3)
         self.measured, self.answers = CatMetric(nan_strategy="disable"), CatMetric(nan_strategy="disable")
@@ -200,6 +202,23 @@ class MetaLearner(LightningModule):
         where = f"{loss.item()} at outer step {self.global_step} with {rates}"
         return f"the loss is {where}; lower one of them (last good checkpoint: {best})"
 
+    def on_validation_epoch_start(self) -> None:
+        self.take_statistics(self.trainer.datamodule.train_episodes)  # type: ignore[attr-defined]
+
+    def on_test_epoch_start(self) -> None:
+        self.take_statistics(self.trainer.datamodule.train_episodes)  # type: ignore[attr-defined]
+
+    def take_statistics(self, train: EpisodeDataset) -> None:
+        """With transductive=training: what batch norm normalises by from now on, at the weights of now."""
+        if self.transductive != "training" or not batch_norms(self.algorithm):
+            return
+        count = min(STATISTICS_EPISODES, len(train))
+        if not count:
+            raise InputError("transductive=training has no training episodes to take statistics of: outer_steps is 0; choose another")
+        meta_batches = (self.transfer_batch_to_device(train.meta_batch(range(i, i + 1)), self.device, 0) for i in range(count))
+        with all_weights(self.algorithm):
+            self.statistics = statistics_of_training(self.algorithm, meta_batches)
+
     def validation_step(self, episodes: Episode, batch_index: int) -> None:
         last = [self.eval_adaptation_steps]
         self._evaluate(episodes, last if self.select_by == "last" else reported_steps(*last), evidence=False)
@@ -222,7 +241,8 @@ class MetaLearner(LightningModule):
 
     def _evaluate(self, episodes: Episode, reported: list[int], evidence: bool) -> None:
         def curve(algorithm: Algorithm[Any], share: Episode) -> Curve:
-            return adaptation_curve(algorithm, share, reported, self.transductive, evidence)
+            with statistics_known(algorithm, self.statistics):
+                return adaptation_curve(algorithm, share, reported, self.transductive, evidence)
 
         with all_weights(self.algorithm):
             curves = self.shares.map(curve, episodes)
@@ -252,6 +272,19 @@ class MetaLearner(LightningModule):
             self.log(name, value, prog_bar=name == f"{split}/{metric}", sync_dist=True)  # equal on all devices already
         self._log_step(self.global_step - (split == "val"))
         return curve
+
+
+def check_transductive(transductive: Any, algorithm: Algorithm[Any], execution: Execution) -> None:
+    """Raises InputError for what is none of the four ways, or no way for this learner."""
+    if not isinstance(transductive, bool) and transductive not in ("support", "training"):
+        raise InputError(f"transductive must be true, false, support or training, got {transductive!r}")
+    if isinstance(transductive, str) and execution.forward is learn2learn:  # its clones have batch norms of their own
+        raise InputError(f"transductive={transductive} does not go with engine=learn2learn; use engine=loop")
+    if transductive == "training" and algorithm.adapts_body and batch_norms(algorithm):
+        raise InputError(
+            f"transductive=training is for what adapts a head at most, and {type(algorithm).__name__} gives each task a body of its own, "
+            "which statistics of training do not fit; use true, support or false"
+        )
 
 
 def check_steps(scored_steps: Any, last: int) -> list[int]:

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.engine.forward import output_of
 from innerloop.episode import Examples
-from innerloop.training.evaluation import batch_norms
+from innerloop.training.batch_statistics import batch_norms, normalise, replaced
 
 
 class AdaptedNetwork(nn.Module):
@@ -36,19 +35,14 @@ def adapted_network(algorithm: Algorithm[Any], support: Examples, steps: int, ou
 def keep_statistics(network: nn.Module, x: Tensor) -> None:
     """Batch norms that take the statistics of the batch at hand take those of x from now on."""
     layers = batch_norms(network)
-    for layer in layers:
-        layer.forward = partial(normalise_and_keep, layer)  # type: ignore[method-assign]
-    try:
+    with replaced(network, [partial(normalise_and_keep, layer) for layer in layers]):
         network(x)
-    finally:
-        for layer in layers:
-            del layer.forward
-            layer.track_running_stats = True  # type: ignore[assignment]
+    for layer in layers:
+        layer.track_running_stats = True  # type: ignore[assignment]
 
 
 def normalise_and_keep(layer: Any, x: Tensor) -> Tensor:
     """As the layer does; the biased variance, by which a batch is normalised, is kept."""
     over = [dim for dim in range(x.dim()) if dim != 1]
     layer.running_mean, layer.running_var = x.mean(over), x.var(over, correction=0)
-    normalised: Tensor = functional.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, False, 0.0, layer.eps)
-    return normalised
+    return normalise(layer, layer.running_mean, layer.running_var, x)
