@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
             self.started = time.perf_counter()
 
     built = build_run(with_output_dir(cfg, HydraConfig.get().runtime.output_dir))
-    trainer = build_trainer(built.cfg, origin_of(built.cfg))
+    trainer = build_trainer(built.cfg, origin_of(built.cfg), built.learner.steps_at_once)
     trainer.callbacks.append(Turns())  # type: ignore[attr-defined]
     trainer.fit(built.learner, datamodule=built.data)
 

@@ -1,9 +1,11 @@
 """Whether compiling pays is decided by the settings, and said."""
 
+import csv
 import logging
 
 import pytest
 
+from innerloop.config import InputError
 from innerloop.runs import fast_path
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
@@ -44,3 +46,57 @@ def test_a_run_that_is_compiled_says_so(tmp_path, caplog, monkeypatch):
         run(compose_run(*TINY, *settings), tmp_path / str(times))
         said = [record.getMessage() for record in caplog.records if record.name.startswith("innerloop")]
         assert said.count("engine.compile=true, since it pays in so many steps of so small a network (false: without)") == times
+
+
+@pytest.mark.parametrize(
+    "settings, steps",
+    [
+        ([], 10),
+        (["outer_steps=990"], 1),
+        (["outer_steps=5005", "val_every=5005"], 1),
+        (["val_every=505", "outer_steps=5050"], 1),
+        (["steps_at_once=5"], 5),
+        (["steps_at_once=1"], 1),
+        (["trainer.log_every_n_steps=5"], 1),
+        (["trainer.gradient_clip_val=1.0"], 1),
+        (["+trainer.accumulate_grad_batches=2"], 1),
+        (["trainer=ddp"], 1),
+        (["reuse=2"], 1),
+        (["engine=loop"], 1),
+        (["model.hidden=[500,500]"], 1),
+        (["callbacks=early_stopping"], 10),
+        (["callbacks=ema"], 1),
+        (["task=compass"], 1),
+        (["task.shots=[5,10]"], 1),
+        (["task=glyphs", "engine=vmap", "model.filters=4"], 1),
+    ],
+)
+def test_several_steps_are_taken_at_once_where_only_the_time_changes(settings, steps):
+    built = build_run(compose_run(*settings))
+    assert built.learner.steps_at_once == built.data.steps_at_once == steps
+
+
+def test_the_numbers_are_those_of_one_step_at_a_time(tmp_path):
+    common = [*TINY, "outer_steps=1000", "val_every=500", "meta_batch_size=2", "scheduler=cosine"]
+    asked, unasked = (run(compose_run(*common, *more), tmp_path / str(len(more))) for more in (["steps_at_once=1"], []))
+    assert asked["curve"] == unasked["curve"] and asked["outer_steps"] == unasked["outer_steps"] == 1000
+    logs = [list(csv.DictReader((tmp_path / str(place) / "csv" / "metrics.csv").read_text().splitlines())) for place in (1, 0)]
+    assert [row.pop("epoch") for row in logs[0]] and logs[0] == logs[1]
+
+
+def test_the_fused_optimizer_comes_with_the_compiled_step(monkeypatch):
+    monkeypatch.setattr(fast_path, "TASKS", 4)
+    for settings, fused in ([[], True], [["optimizer.fused=false"], False], [["engine.compile=false"], None]):
+        learner = build_run(compose_run(*TINY, *settings)).learner
+        assert learner.optimizer(params=learner.parameters()).defaults["fused"] is fused
+    learner = build_run(compose_run(*TINY, "optimizer=sgd")).learner
+    assert learner.optimizer(params=learner.parameters()).defaults["lr"] > 0
+
+
+def test_a_run_that_was_short_cannot_go_on_with_several_steps_at_once(tmp_path):
+    short = [*TINY, "outer_steps=990", "val_every=110", "meta_batch_size=1"]
+    run(compose_run(*short), tmp_path)
+    longer = [*short, "outer_steps=1100", "resume=force"]
+    with pytest.raises(InputError, match="took 1 outer steps at once, and cannot go on with 10; set steps_at_once=1"):
+        run(compose_run(*longer), tmp_path)
+    assert run(compose_run(*longer, "steps_at_once=1"), tmp_path)["outer_steps"] == 1100

@@ -245,7 +245,7 @@ def test_resume_takes_two_words(tmp_path):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("steps_at_once=10", "is of a training with steps_at_once=1, which cannot go on with steps_at_once=10"),
+        ("steps_at_once=10", "took 1 outer steps at once, and cannot go on with 10; set steps_at_once=1"),
         ("optimizer=sgd", "is of a training with optimizer=torch.optim.Adam, which cannot go on with optimizer=torch.optim.SGD"),
         ("outer_steps=20", "is past outer_steps=20; ask for more"),
     ],

@@ -23,7 +23,7 @@ from innerloop.engine import forward as engines
 from innerloop.models.any_module import ends_in_head, make_ready
 from innerloop.runs.disjoint_episodes import DisjointEpisodes
 from innerloop.runs.dry_run import check_model
-from innerloop.runs.fast_path import compiling_pays
+from innerloop.runs.fast_path import compiling_pays, steps_at_once
 from innerloop.runs.frozen_episodes import FrozenEpisodes
 from innerloop.runs.pretrained import base_weights, check_tokens
 from innerloop.tasks.base import Tasks
@@ -97,7 +97,7 @@ def build_run(cfg: DictConfig) -> Run:
         tasks = Seen(tasks, build(cfg.backbone))
     data = EpisodicDataModule(
         tasks, cfg.seed, cfg.outer_steps * accumulated(cfg), cfg.meta_batch_size, cfg.val_episodes, cfg.test_episodes,
-        cfg.eval_batch_size, cfg.num_workers, cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
+        cfg.eval_batch_size, cfg.num_workers, 1 if cfg.steps_at_once is None else cfg.steps_at_once, by_class=algorithm_class(cfg).by_class,
     )  # fmt: skip
     if cfg.episodes is not None and cfg.disjoint:
         raise InputError(f"disjoint=true draws episodes, and episodes={cfg.episodes} has some already; leave one of them out")
@@ -116,10 +116,12 @@ def build_run(cfg: DictConfig) -> Run:
         execution = replace(execution, forward=algorithm.engine)
     if execution.compile is None:
         execution = replace(execution, compile=compiling_pays(cfg, tasks, algorithm))
-    optimizer, scheduler = partial(build, cfg.optimizer), partial(build, cfg.scheduler)
+    faster = {"fused": True} if execution.compile and cfg.optimizer.get("fused", False) is None else {}
+    optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler)
+    data.steps_at_once = steps_at_once(cfg, tasks, algorithm)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
-        cfg.eval_adaptation_steps, cfg.transductive, cfg.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
+        cfg.eval_adaptation_steps, cfg.transductive, data.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
         checked_trust_region(cfg, tasks),
     )  # fmt: skip
     if tasks.varied:
@@ -212,7 +214,7 @@ def build_model(node: DictConfig, tasks: Any) -> nn.Module:
     return model
 
 
-def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Trainer:
+def build_trainer(cfg: DictConfig, origin: State | None = None, steps_at_once: int = 1) -> lightning.Trainer:
     """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test (no `origin`).
 
     Raises InputError for devices that are not there.
@@ -241,5 +243,5 @@ def build_trainer(cfg: DictConfig, origin: State | None = None) -> lightning.Tra
         "plugins": [AtomicFiles()],
     }
     if origin:
-        arguments |= in_lightning_steps(cfg)
+        arguments |= in_lightning_steps(cfg, steps_at_once)
     return build(cfg.trainer, **arguments)

@@ -72,7 +72,9 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     built = build_run(cfg)
     keep_split(directory, built.data.tasks, force)
     state = latest(directory / "checkpoints", origin, force)
-    trainer = build_trainer(cfg, origin)
+    if state and (before := state[1].get("steps_at_once", 1)) != (now := built.learner.steps_at_once):
+        raise InputError(f"{state[0]} took {before} outer steps at once, and cannot go on with {now}; set steps_at_once={before}")
+    trainer = build_trainer(cfg, origin, built.learner.steps_at_once)
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
     rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
     with closed_after(trainer):

@@ -1,4 +1,4 @@
-"""Whether compiling a run's outer gradient pays within the run."""
+"""What makes the steps of a small network quicker, and is done unasked where it pays within the run."""
 
 from typing import Any
 
@@ -10,22 +10,42 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.engine.forward import vmap
 from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.tasks.base import Tasks
-from innerloop.training.lightning_settings import accumulated
+from innerloop.training.lightning_settings import accumulated, in_trust_region
 
 TASKS = 400_000  # of training; at so many it pays where nothing was compiled before (docs/performance.md has the times)
 WEIGHTS = 100_000  # at most: larger ones were not timed
+SEVERAL = 10  # outer steps at once
+STEPS = 1000  # of training, from which on several are taken at once: in fewer nothing is won that is noticed
+CALLBACKS = {"checkpoint", "progress", "early_stopping"}  # for which a Lightning step may be several outer steps
 
 
 def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
     """For many steps of a small network without convolutions, all tasks at once, on one CPU; by its settings alone, so that an interrupted
     run decides as it did; one that is made longer than it was may go on compiled."""
     many = cfg.outer_steps * accumulated(cfg) * cfg.meta_batch_size >= TASKS
+    return many and is_usual(cfg, tasks, algorithm) and not getattr(algorithm, "checkpoint_inner", False)
+
+
+def steps_at_once(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> int:
+    """How many outer steps are one of Lightning's: what is asked for, else 10 where that changes nothing but the time."""
+    if cfg.steps_at_once is not None:
+        return int(cfg.steps_at_once)
+    whole = [cfg.outer_steps, cfg.val_every, cfg.trainer.get("log_every_n_steps")]
+    divides = all(isinstance(number, int) and number % SEVERAL == 0 for number in whole) and cfg.outer_steps >= STEPS
+    plain = cfg.trainer.get("gradient_clip_val") is None and accumulated(cfg) == cfg.reuse == 1 and not in_trust_region(cfg)
+    pays = divides and plain and CALLBACKS.issuperset(cfg.callbacks) and is_usual(cfg, tasks, algorithm)
+    return SEVERAL if pays else 1
+
+
+def is_usual(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
+    """A small network, all tasks at once, on one CPU; functions or classes, of one shape."""
     usual = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true", "fast_dev_run": None}
     alone = all(cfg.trainer.get(key) == value for key, value in usual.items())
-    plain = algorithm.engine is vmap and tasks.objective in (CLASSIFICATION, REGRESSION) and not tasks.varied
-    return many and alone and plain and not getattr(algorithm, "checkpoint_inner", False) and is_small(algorithm)
+    plain = algorithm.engine is vmap and tasks.objective in (CLASSIFICATION, REGRESSION) and not tasks.varied and not tasks.sampling
+    return alone and plain and is_small(algorithm)
 
 
 def is_small(module: nn.Module) -> bool:
+    """Without convolutions."""
     weights = sum(parameter.numel() for parameter in module.parameters())
     return weights <= WEIGHTS and not any(isinstance(layer, _ConvNd) for layer in module.modules())

@@ -180,12 +180,10 @@ def latest(directory: Path, origin: State, force: bool) -> tuple[Path, State] | 
 def check_force(path: Path, state: State, origin: State) -> None:
     """Raises InputError for new settings that even resume=force cannot go on with."""
     old, new = state["innerloop"]["origin"]["settings"], origin["settings"]
-    for key in ("steps_at_once", "optimizer._target_"):
-        before, now, name = old[key], new[key], key.removesuffix("._target_")
-        if before != now:
-            raise InputError(
-                f"{path} is of a training with {name}={before}, which cannot go on with {name}={now}; start in another directory"
-            )
+    if (before := old["optimizer._target_"]) != (now := new["optimizer._target_"]):
+        raise InputError(
+            f"{path} is of a training with optimizer={before}, which cannot go on with optimizer={now}; start in another directory"
+        )
     if state["global_step"] > new["outer_steps"]:
         raise InputError(f"{path} is past outer_steps={new['outer_steps']}; ask for more, or start in another directory")
 

@@ -70,7 +70,7 @@ class MetaLearner(LightningModule):
         self._measures: list[str] = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["obstacle"] = self.shares.obstacle
+        checkpoint["obstacle"], checkpoint["steps_at_once"] = self.shares.obstacle, self.steps_at_once
         if self.device_mesh is None:
             checkpoint["frozen"] = {name: crc32_of(checkpoint["state_dict"].pop(name)) for name in self._frozen()}
 

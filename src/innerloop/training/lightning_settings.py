@@ -21,16 +21,16 @@ def in_trust_region(cfg: DictConfig) -> bool:
     return str(cfg.optimizer._target_) == f"{TrustRegion.__module__}.{TrustRegion.__name__}"
 
 
-def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
+def in_lightning_steps(cfg: DictConfig, steps_at_once: int) -> dict[str, int]:
     """The Trainer's intervals, in meta-batches, or in several with steps_at_once. Raises InputError for what does not go with it."""
     check_count("reuse", cfg.reuse)
-    if cfg.steps_at_once == cfg.reuse == 1 and not in_trust_region(cfg):
+    if steps_at_once == cfg.reuse == 1 and not in_trust_region(cfg):
         return {"val_check_interval": cfg.val_every * accumulated(cfg)}
-    several = f"steps_at_once={cfg.steps_at_once}" if cfg.steps_at_once > 1 else f"reuse={cfg.reuse}"
-    plain = "steps_at_once=1" if cfg.steps_at_once > 1 else "reuse=1"
+    several = f"steps_at_once={steps_at_once}" if steps_at_once > 1 else f"reuse={cfg.reuse}"
+    plain = "steps_at_once=1" if steps_at_once > 1 else "reuse=1"
     if in_trust_region(cfg):
         several, plain = "optimizer=trust_region", "optimizer=adam reuse=1"
-    if cfg.outer_steps % cfg.steps_at_once or cfg.val_every % cfg.steps_at_once:
+    if cfg.outer_steps % steps_at_once or cfg.val_every % steps_at_once:
         raise InputError(f"outer_steps={cfg.outer_steps} and val_every={cfg.val_every} must be multiples of {several}; change one of them")
     if cfg.trainer.get("strategy") or cfg.trainer.devices != 1 or cfg.trainer.get("num_nodes", 1) != 1:
         raise InputError(f"{several} runs on one device; use {plain} on several")
@@ -38,8 +38,8 @@ def in_lightning_steps(cfg: DictConfig) -> dict[str, int]:
     if cfg.trainer.gradient_clip_val is not None or not precise or accumulated(cfg) != 1:
         raise InputError(f"{several} does without gradient clipping, accumulation and mixed precision; use {plain} for them")
     log_every = cfg.trainer.log_every_n_steps
-    log_every = {"log_every_n_steps": max(1, log_every // cfg.steps_at_once)} if log_every else {}
-    return {"val_check_interval": cfg.val_every // cfg.steps_at_once, **log_every}
+    log_every = {"log_every_n_steps": max(1, log_every // steps_at_once)} if log_every else {}
+    return {"val_check_interval": cfg.val_every // steps_at_once, **log_every}
 
 
 def quieten_lightning() -> None:
