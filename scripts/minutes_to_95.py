@@ -85,15 +85,14 @@ def points(lines: Iterator[str]) -> Iterator[tuple[int, float]]:
 def time_to(accuracy: float, command: list[str]) -> tuple[float, int, float]:
     """Seconds, tasks and the accuracy that was reached."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
-    assert process.stdout
-    try:
-        for tasks, reached in points(process.stdout):
-            if reached >= accuracy:
-                return time.perf_counter() - started, tasks, reached
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        try:
+            for tasks, reached in points(process.stdout):
+                if reached >= accuracy:
+                    return time.perf_counter() - started, tasks, reached
+        finally:
+            process.terminate()
     raise RuntimeError(f"{' '.join(command)} ended below {accuracy}")
 
 

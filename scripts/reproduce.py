@@ -40,7 +40,7 @@ def scored(cell: Cell, folder: Path) -> dict[str, Any]:
         return results
     from innerloop.runs.rescore import rescore  # loads torch
 
-    return rescore(folder, shlex.split(cell.evaluate))[0] | {"train_seconds": results["train_seconds"]}
+    return rescore(folder, shlex.split(cell.evaluate))[0] | {key: results[key] for key in ("train_seconds", "hardware")}
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import torch
 
 import notebooks  # scripts/
 from innerloop.runs.build import build_run
-from tests.conftest import ROOT, compose_run
+from tests.conftest import DATA, ROOT, compose_run
 from tests.tiny_data import write_tree
 
 CONTROL = b"Package: manpages-fr\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: pages\n"
@@ -113,6 +113,33 @@ def test_the_training_contender_stops_for_its_turns(tmp_path):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=tmp_path)
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(answers) == 1 and answers[0]["seconds"] > 0, done.stderr
+
+
+def test_minutes_are_counted_until_the_accuracy_is_there(monkeypatch):
+    """Of what train.py prints, and of 20 outer steps of learn2learn's together; who stays below has no time."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import minutes_to_95
+
+    ours = [
+        "protonet on omniglot, 7000 outer steps of 4 tasks, into run",
+        "outer step 50/7000: val/loss 0.3, val/accuracy 0.8123 ± 0.0100; fast",
+    ]
+    assert list(minutes_to_95.points(iter(ours))) == [(200, 0.8123)]
+    theirs = [json.dumps({"tasks": 32 * step, "accuracy": step / 20}) for step in range(1, 22)]
+    assert list(minutes_to_95.points(iter(theirs))) == [(640, pytest.approx(0.525)), (672, pytest.approx(0.575))]
+    command = [sys.executable, "-c", f"print(*{ours!r}, sep='\\n')"]
+    seconds, tasks, reached = minutes_to_95.time_to(0.8, command)
+    assert 0 < seconds < 30 and (tasks, reached) == (200, 0.8123)
+    with pytest.raises(RuntimeError, match="ended below 0.9"):
+        minutes_to_95.time_to(0.9, command)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (DATA / "omniglot").is_dir(), reason="no data; set INNERLOOP_DATA")
+def test_minutes_of_all_contenders(tmp_path, monkeypatch):
+    monkeypatch.setenv("INNERLOOP_DATA", str(DATA))
+    printed = call_script("minutes_to_95.py", "--accuracy", "0.3", cwd=tmp_path)
+    assert printed.count("| innerloop, ") == 3 and printed.count("| learn2learn's example |") == 1
 
 
 @pytest.mark.slow

@@ -29,9 +29,13 @@ class ProgressBar(RichProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_test_start(trainer, pl_module)
-        self._started = time.perf_counter()
         if trainer.is_global_zero and one_at_a_time(pl_module.algorithm, pl_module.transductive):  # type: ignore[arg-type]
             say_price(trainer, pl_module)
+
+    def on_test_batch_start(self, trainer: Trainer, pl_module: LightningModule, *others: Any) -> None:
+        super().on_test_batch_start(trainer, pl_module, *others)
+        if others[1] == 0:
+            self._started = time.perf_counter()
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *others: Any) -> None:
         super().on_test_batch_end(trainer, pl_module, *others)
