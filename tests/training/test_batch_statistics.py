@@ -10,6 +10,7 @@ from innerloop.algorithms.protonet import ProtoNet
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
 from innerloop.objective import CLASSIFICATION
+from innerloop.runs.build import build_run, build_trainer
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
 from innerloop.training.batch_statistics import batch_norms, statistics_known, statistics_of_training
@@ -98,3 +99,10 @@ def test_it_is_refused_where_statistics_fit_no_task(tmp_path):
         run(compose_run(*PROTONET, "algo=maml", "transductive=training"), tmp_path)
     with pytest.raises(InputError, match="no training episodes to take statistics of: outer_steps is 0"):
         run(compose_run(*PROTONET, "outer_steps=0", "transductive=training"), tmp_path)
+
+
+def test_it_asks_for_the_data_module(tmp_path):
+    built = build_run(compose_run(*PROTONET, "transductive=training"))
+    trainer = build_trainer(built.cfg)
+    with pytest.raises(InputError, match="give the trainer datamodule=, not data loaders"):
+        trainer.test(built.learner, built.data.test_dataloader(), verbose=False)

@@ -30,7 +30,7 @@ def predictions_after(run: Run, episodes: Episode, steps: set[int]) -> dict[int,
     """Predictions (tasks, n, outputs) of the queries by number of adaptation steps; of 0 alone where there are none to count."""
 
     learner = run.learner
-    learner.take_statistics(run.data.train_episodes)
+    learner.take_statistics(run.data)
 
     @torch.no_grad()
     def of_share(algorithm: Algorithm[Any], share: Episode) -> dict[int, Tensor]:

@@ -46,6 +46,6 @@ def is_usual(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
 
 
 def is_small(module: nn.Module) -> bool:
-    """Without convolutions."""
+    """At most WEIGHTS, none of a convolution."""
     weights = sum(parameter.numel() for parameter in module.parameters())
     return weights <= WEIGHTS and not any(isinstance(layer, _ConvNd) for layer in module.modules())

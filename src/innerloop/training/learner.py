@@ -17,7 +17,7 @@ from innerloop.config import Diverged, InputError, check_choice, check_count
 from innerloop.engine.forward import learn2learn
 from innerloop.episode import Episode, Examples
 from innerloop.training.batch_statistics import Statistics, batch_norms, statistics_known, statistics_of_training
-from innerloop.training.data import EpisodeDataset
+from innerloop.training.data import EpisodicDataModule
 from innerloop.training.evaluation import (
     Curve,
     Transductive,
@@ -203,15 +203,18 @@ class MetaLearner(LightningModule):
         return f"the loss is {where}; lower one of them (last good checkpoint: {best})"
 
     def on_validation_epoch_start(self) -> None:
-        self.take_statistics(self.trainer.datamodule.train_episodes)  # type: ignore[attr-defined]
+        self.take_statistics(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def on_test_epoch_start(self) -> None:
-        self.take_statistics(self.trainer.datamodule.train_episodes)  # type: ignore[attr-defined]
+        self.take_statistics(self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def take_statistics(self, train: EpisodeDataset) -> None:
+    def take_statistics(self, data: EpisodicDataModule | None) -> None:
         """With transductive=training: what batch norm normalises by from now on, at the weights of now."""
         if self.transductive != "training" or not batch_norms(self.algorithm):
             return
+        if data is None:
+            raise InputError("transductive=training takes statistics of training episodes; give the trainer datamodule=, not data loaders")
+        train = data.train_episodes
         count = min(STATISTICS_EPISODES, len(train))
         if not count:
             raise InputError("transductive=training has no training episodes to take statistics of: outer_steps is 0; choose another")
