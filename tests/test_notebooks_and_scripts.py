@@ -85,6 +85,7 @@ def call_script(name, *arguments, cwd):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_benchmark_compares_the_gradient_then_times(tmp_path):
     """Its ratio is that of its own two rows, learn2learn's being 1."""
     chosen = ["--workloads", "W1fo", "--contenders", "learn2learn;vmap", "--rounds", "1", "--output", "out.json"]

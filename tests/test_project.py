@@ -33,6 +33,7 @@ def innerloop(*arguments, cwd, code=0):
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_it_trains_and_is_scored(own, tmp_path, monkeypatch):
     innerloop("train", *TINY, "hydra.run.dir=outputs/one", cwd=own)
     results = json.loads((own / "outputs" / "one" / "results.json").read_text())

@@ -100,8 +100,8 @@ class RunConfig:
     select_by: str = "last"
     target: float | None = None  # of the metric: results.json says after how many inner steps, examples and milliseconds it is reached
     reuse: int = 1  # outer steps of the optimizer on each meta-batch: for policies, whose rollouts cost more than a step (PPO takes 5)
-    # outer steps inside one Lightning step: the same numbers, and half the time of a small network; one device, no clipping. null: 10 for
-    # networks of at most 100,000 weights with engine=vmap on a CPU, in runs of 1,000 steps or more; else 1
+    # outer steps inside one Lightning step: the same numbers, less of Lightning's time; one device, no clipping. null: 10 for networks of
+    # at most 100,000 weights with engine=vmap on a CPU, in runs of 1,000 steps or more; else 1
     steps_at_once: int | None = None
     num_workers: int = 0  # processes that draw episodes
     threads: int | None = 1  # over tasks, each with a share of the meta-batch; 1 is fastest for small nets, null takes all cores

@@ -142,9 +142,8 @@ def results_of(directory):
     return {path: path.stat().st_mtime_ns for path in directory.glob("*/results.json")}
 
 
-@pytest.mark.parametrize(
-    "launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_other_launchers_give_the_same_jobs(launcher, tmp_path):
     """Processes of their own find the same folders, and a job that is finished there is not run again."""
     arguments = ["train.py", "-m", *TINY, "seed=0,1", f"hydra.sweep.dir={tmp_path}"]

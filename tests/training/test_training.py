@@ -19,7 +19,7 @@ from tests.command_line import call, start
 from tests.conftest import TINY, compose_run
 
 
-@pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", "reptile"])
+@pytest.mark.parametrize("algo", ["maml", "fomaml", "anil", "metasgd", "joint", pytest.param("reptile", marks=pytest.mark.slow)])
 def test_a_short_training_beats_the_untrained_network(algo, tmp_path):
     """600 steps leave every method better than adapting from scratch by far more than the interval."""
     own = ["algo.inner_lr=0.01", "optimizer.lr=0.5"] if algo == "reptile" else []
@@ -89,7 +89,7 @@ LORA += ["algo.adapted=*.lora_*", "algo.meta_learned=*.lora_*", "algo.inner_lr=0
 @pytest.mark.parametrize(
     ("trainer", "part"),
     [
-        ("ddp", []),
+        pytest.param("ddp", [], marks=pytest.mark.slow),  # gradients of two processes: test_two_processes.py
         pytest.param("fsdp", [], marks=pytest.mark.slow),
         pytest.param("ddp", LORA, marks=pytest.mark.slow),
         pytest.param("fsdp", LORA, marks=pytest.mark.slow),
