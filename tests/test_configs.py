@@ -28,10 +28,7 @@ NEEDS = {  # what a choice makes no sense without
     **dict.fromkeys(
         (f"algo={name}" for name in ("protonet", "matching", "protomaml", "transductive", "baseline", "baseline_pp")), ["task=glyphs"]
     ),
-    **dict.fromkeys(
-        ("experiment=sinusoid_cavia", "experiment=sinusoid_metacurvature", "sweep=zoo_sinusoid"),
-        ["engine.compile=false", "steps_at_once=1"],
-    ),  # the test has two steps
+    "sweep=zoo_sinusoid": ["engine.compile=false"],  # the test has two steps
     "algo=centroid": ["task=glyphs"],
     "algo=rl2": ["task=bandit"],
     "backbone=timm": ["task=glyphs", "model=adapter", "backbone.name=test_resnet", "backbone.size=32"],

@@ -100,3 +100,10 @@ def test_a_run_that_was_short_cannot_go_on_with_several_steps_at_once(tmp_path):
     with pytest.raises(InputError, match="took 1 outer steps at once, and cannot go on with 10; set steps_at_once=1"):
         run(compose_run(*longer), tmp_path)
     assert run(compose_run(*longer, "steps_at_once=1"), tmp_path)["outer_steps"] == 1100
+
+
+@pytest.mark.parametrize("preset", ["sinusoid_cavia", "sinusoid_metacurvature"])
+def test_long_presets_are_on_it(preset):
+    learner = build_run(compose_run(f"experiment={preset}")).learner
+    assert learner.steps_at_once == 10 and learner.shares.execution.compile
+    assert learner.optimizer(params=learner.parameters()).defaults["fused"]
