@@ -9,7 +9,9 @@ from omegaconf import MISSING
 
 # Settings that decide no number of a run: where it is, how it goes on, what it is called, and what changes speed, memory or the screen.
 PLACES = ("output_dir", "resume", "tags", "print_config")
-NOT_THE_NUMBERS = (*PLACES, "target", "num_workers", "eval_batch_size", "logger", "callbacks.progress", "trainer.log_every_n_steps")
+NOT_THE_NUMBERS = (
+    *PLACES, "target", "num_workers", "eval_batch_size", "logger", "callbacks.progress", "trainer.log_every_n_steps", "steps_at_once",
+)  # fmt: skip
 
 
 class InputError(ValueError):

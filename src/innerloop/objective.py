@@ -57,7 +57,7 @@ def calibration_error(predictions: Tensor, y: Tensor, bins: int = 15) -> Tensor:
     confidence, answers = predictions.float().softmax(-1).max(-1)
     gap = (answers == y).float() - confidence
     bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    summed = torch.zeros(len(y), bins, device=y.device).scatter_add_(1, bin_of, gap)
+    summed = torch.zeros(len(y), bins, dtype=gap.dtype, device=y.device).scatter_add_(1, bin_of, gap)
     return where_finite(summed.abs().sum(1) / y.shape[1], predictions)
 
 

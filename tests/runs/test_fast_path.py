@@ -4,11 +4,12 @@ import csv
 import logging
 
 import pytest
+import torch
 
 from innerloop.config import InputError
 from innerloop.runs import fast_path
 from innerloop.runs.build import build_run
-from innerloop.runs.experiment import run
+from innerloop.runs.experiment import load_run, run
 from tests.conftest import TINY, compose_run
 
 LONG = ["outer_steps=16000", "meta_batch_size=25"]
@@ -66,6 +67,10 @@ def test_a_run_that_is_compiled_says_so(tmp_path, caplog, monkeypatch):
         (["model.hidden=[500,500]"], 1),
         (["callbacks=early_stopping"], 10),
         (["callbacks=ema"], 1),
+        (["+trainer.max_time=00:01:00:00"], 10),
+        (["+trainer.limit_train_batches=200"], 1),
+        (["+trainer.max_steps=105"], 1),
+        (["trainer=ddp", "trainer.devices=1", "trainer.accelerator=cpu"], 1),
         (["task=compass"], 1),
         (["task.shots=[5,10]"], 1),
         (["task=glyphs", "engine=vmap", "model.filters=4"], 1),
@@ -86,20 +91,44 @@ def test_the_numbers_are_those_of_one_step_at_a_time(tmp_path):
 
 def test_the_fused_optimizer_comes_with_the_compiled_step(monkeypatch):
     monkeypatch.setattr(fast_path, "TASKS", 4)
-    for settings, fused in ([[], True], [["optimizer.fused=false"], False], [["engine.compile=false"], None]):
+    for settings, fused in (
+        [[], True],
+        [["optimizer.fused=false"], False],
+        [["engine.compile=false"], None],
+        [["engine.compile=true"], None],
+    ):
         learner = build_run(compose_run(*TINY, *settings)).learner
         assert learner.optimizer(params=learner.parameters()).defaults["fused"] is fused
     learner = build_run(compose_run(*TINY, "optimizer=sgd")).learner
     assert learner.optimizer(params=learner.parameters()).defaults["lr"] > 0
 
 
-def test_a_run_that_was_short_cannot_go_on_with_several_steps_at_once(tmp_path):
+def test_a_run_goes_on_in_the_steps_that_it_took(tmp_path):
+    """One that was too short to take several, made longer; and one whose log is to be finer than it was."""
     short = [*TINY, "outer_steps=990", "val_every=110", "meta_batch_size=1"]
-    run(compose_run(*short), tmp_path)
+    run(compose_run(*short), tmp_path / "short")
     longer = [*short, "outer_steps=1100", "resume=force"]
     with pytest.raises(InputError, match="took 1 outer steps at once, and cannot go on with 10; set steps_at_once=1"):
-        run(compose_run(*longer), tmp_path)
-    assert run(compose_run(*longer, "steps_at_once=1"), tmp_path)["outer_steps"] == 1100
+        run(compose_run(*longer, "steps_at_once=10"), tmp_path / "short")
+    assert run(compose_run(*longer), tmp_path / "short")["outer_steps"] == 1100
+
+    long = [*TINY, "outer_steps=1000", "val_every=500", "meta_batch_size=1"]
+    wanted = run(compose_run(*long), tmp_path / "long")
+    for file in (tmp_path / "long" / "results.json", tmp_path / "long" / "checkpoints" / "step-00001000.ckpt"):
+        file.unlink()
+    assert run(compose_run(*long, "trainer.log_every_n_steps=25"), tmp_path / "long")["curve"] == wanted["curve"]
+
+
+def test_checkpoints_of_an_older_version_say_it_in_their_settings(tmp_path):
+    settings = [*TINY, "outer_steps=40", "val_every=20", "steps_at_once=10"]
+    run(compose_run(*settings), tmp_path)
+    for path in (tmp_path / "checkpoints").glob("step-*.ckpt"):
+        content = torch.load(path, weights_only=False)
+        content["innerloop"]["origin"]["settings"]["steps_at_once"] = content.pop("steps_at_once")
+        torch.save(content, path)
+    longer = [*TINY, "outer_steps=80", "val_every=20", "resume=force"]
+    results = run(compose_run(*longer), tmp_path)
+    assert results["outer_steps"] == 80 and load_run(tmp_path).learner is not None
 
 
 @pytest.mark.parametrize("preset", ["sinusoid_cavia", "sinusoid_metacurvature"])

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from innerloop.algorithms.protonet import ProtoNet
@@ -13,7 +14,7 @@ from innerloop.objective import CLASSIFICATION
 from innerloop.runs.build import build_run, build_trainer
 from innerloop.runs.experiment import load_run, run
 from innerloop.runs.rescore import rescore
-from innerloop.training.batch_statistics import batch_norms, statistics_known, statistics_of_training
+from innerloop.training.batch_statistics import batch_norms, statistics_known, statistics_of_first, statistics_of_training
 from innerloop.training.evaluation import predict_queries
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
 
@@ -97,8 +98,31 @@ def test_a_run_is_scored_so_and_trained_as_ever(algo, tmp_path):
 def test_it_is_refused_where_statistics_fit_no_task(tmp_path):
     with pytest.raises(InputError, match="MAML gives each task a body of its own"):
         run(compose_run(*PROTONET, "algo=maml", "transductive=training"), tmp_path)
+    run(compose_run(*PROTONET, "outer_steps=0"), tmp_path)
+    before = (tmp_path / "config.yaml").read_text()
     with pytest.raises(InputError, match="no training episodes to take statistics of: outer_steps is 0"):
-        run(compose_run(*PROTONET, "outer_steps=0", "transductive=training"), tmp_path)
+        run(compose_run(*PROTONET, "outer_steps=0", "transductive=training", "resume=force"), tmp_path)
+    assert (tmp_path / "results.json").exists() and (tmp_path / "config.yaml").read_text() == before
+
+
+def test_a_run_in_double_precision(tmp_path):
+    results = run(compose_run(*PROTONET, "transductive=training", "trainer.precision=64-true"), tmp_path)
+    assert 0 <= results["value"] <= 1 and (tmp_path / "learner.json").exists()
+
+
+@pytest.mark.parametrize("way", ["first", "known"])
+def test_what_a_norm_does_after_normalising_is_kept(way):
+    """timm's norms have their activation inside."""
+    layer = BatchNormAct2d(3, track_running_stats=False).eval()
+    x = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([0.5, -0.5, 0.0]))
+        wanted = layer(x)
+        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        with statistics_of_first(layer, 8) if way == "first" else statistics_known(layer, [(mean, variance)]):
+            found = layer(x)
+    assert wanted.min() == 0
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_it_asks_for_the_data_module(tmp_path):

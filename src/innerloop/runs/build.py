@@ -28,6 +28,7 @@ from innerloop.runs.frozen_episodes import FrozenEpisodes
 from innerloop.runs.pretrained import base_weights, check_tokens
 from innerloop.tasks.base import Tasks
 from innerloop.tasks.features import Seen
+from innerloop.training.batch_statistics import batch_norms
 from innerloop.training.checkpoint import AtomicFiles, State
 from innerloop.training.data import EpisodicDataModule
 from innerloop.training.learner import MetaLearner
@@ -116,7 +117,8 @@ def build_run(cfg: DictConfig) -> Run:
         execution = replace(execution, forward=algorithm.engine)
     if execution.compile is None:
         execution = replace(execution, compile=compiling_pays(cfg, tasks, algorithm))
-    faster = {"fused": True} if execution.compile and cfg.optimizer.get("fused", False) is None else {}
+    unasked = cfg.engine.compile is None and execution.compile
+    faster = {"fused": True} if unasked and cfg.optimizer.get("fused", False) is None else {}
     optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler)
     data.steps_at_once = steps_at_once(cfg, tasks, algorithm)
     learner = MetaLearner(
@@ -124,6 +126,8 @@ def build_run(cfg: DictConfig) -> Run:
         cfg.eval_adaptation_steps, cfg.transductive, data.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
         checked_trust_region(cfg, tasks),
     )  # fmt: skip
+    if cfg.transductive == "training" and not len(data.train_episodes) and batch_norms(algorithm):
+        raise InputError("transductive=training has no training episodes to take statistics of: outer_steps is 0; choose another")
     if tasks.varied:
         learner.most_queries = tasks.queries * (tasks.ways or 1) + tasks.strangers
     return Run(cfg, data, learner)

@@ -72,8 +72,8 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     built = build_run(cfg)
     keep_split(directory, built.data.tasks, force)
     state = latest(directory / "checkpoints", origin, force)
-    if state and (before := state[1].get("steps_at_once", 1)) != (now := built.learner.steps_at_once):
-        raise InputError(f"{state[0]} took {before} outer steps at once, and cannot go on with {now}; set steps_at_once={before}")
+    if state:
+        go_on_as_before(built, *state)
     trainer = build_trainer(cfg, origin, built.learner.steps_at_once)
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
     rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
@@ -108,6 +108,16 @@ def settle_paths(cfg: DictConfig) -> None:
             OmegaConf.update(cfg, key, settled(value))
         elif OmegaConf.is_list(value) and all(isinstance(place, str) for place in value):
             OmegaConf.update(cfg, key, [*map(settled, value)])
+
+
+def go_on_as_before(run: Run, path: Path, state: State) -> None:
+    """An interrupted training counts in as many outer steps at once as it did. Raises InputError where others are asked for."""
+    before = state.get("steps_at_once") or state["innerloop"]["origin"]["settings"].get("steps_at_once") or 1
+    if run.cfg.steps_at_once not in (None, before):
+        now = run.cfg.steps_at_once
+        raise InputError(f"{path} took {before} outer steps at once, and cannot go on with {now}; set steps_at_once={before}")
+    run.learner.take_at_once(before)
+    run.data.steps_at_once = before
 
 
 def settled(place: str) -> str:

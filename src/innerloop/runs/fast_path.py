@@ -16,7 +16,12 @@ TASKS = 400_000  # of training; at so many it pays where nothing was compiled be
 WEIGHTS = 100_000  # at most: larger ones were not timed
 SEVERAL = 10  # outer steps at once
 STEPS = 1000  # of training, from which on several are taken at once: in fewer nothing is won that is noticed
-CALLBACKS = {"checkpoint", "progress", "early_stopping"}  # for which a Lightning step may be several outer steps
+# for which a Lightning step may be several outer steps: others count its steps
+CALLBACKS = {"checkpoint", "progress", "early_stopping"}
+TRAINER = {
+    "_target_", "accelerator", "devices", "num_nodes", "precision", "val_check_interval", "gradient_clip_val", "log_every_n_steps",
+    "num_sanity_val_steps", "enable_model_summary", "inference_mode", "use_distributed_sampler", "enable_progress_bar", "max_time",
+}  # fmt: skip
 
 
 def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
@@ -32,8 +37,9 @@ def steps_at_once(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> i
         return int(cfg.steps_at_once)
     whole = [cfg.outer_steps, cfg.val_every, cfg.trainer.get("log_every_n_steps")]
     divides = all(isinstance(number, int) and number % SEVERAL == 0 for number in whole) and cfg.outer_steps >= STEPS
-    plain = cfg.trainer.get("gradient_clip_val") is None and accumulated(cfg) == cfg.reuse == 1 and not in_trust_region(cfg)
-    pays = divides and plain and CALLBACKS.issuperset(cfg.callbacks) and is_usual(cfg, tasks, algorithm)
+    plain = cfg.trainer.get("gradient_clip_val") is None and cfg.reuse == 1 and not in_trust_region(cfg)
+    known = CALLBACKS.issuperset(cfg.callbacks) and TRAINER.issuperset(cfg.trainer)
+    pays = divides and plain and known and is_usual(cfg, tasks, algorithm)
     return SEVERAL if pays else 1
 
 

@@ -122,7 +122,7 @@ def temperature_of(run: Run) -> float:
     size = 1 if episodes.one_by_one else size
     for start in range(0, len(episodes), size):
         batch = episodes.meta_batch(range(start, min(start + size, len(episodes))))
-        batch = learner.transfer_batch_to_device(batch, learner.device, 0)
+        batch = learner.beside_weights(batch)
         answers = learner.shares.map(lambda algorithm, share: answers_to(algorithm, share, learner.eval_adaptation_steps), batch)
         logits += torch.cat(answers).cpu()
         labels += batch.query.y.cpu()

@@ -70,14 +70,19 @@ def replaced(module: nn.Module, forwards: Sequence[Any]) -> Iterator[None]:
 
 def normalise(layer: Any, mean: Tensor, variance: Tensor, x: Tensor) -> Tensor:
     """x (n, channels, ...) by a mean and a variance (channels,)."""
-    return functional.batch_norm(x, mean, variance, layer.weight, layer.bias, False, 0.0, layer.eps)
+    return activated(layer, functional.batch_norm(x, mean, variance, layer.weight, layer.bias, False, 0.0, layer.eps))
+
+
+def activated(layer: Any, x: Tensor) -> Tensor:
+    """What timm's norms do after normalising."""
+    return layer.act(layer.drop(x)) if hasattr(layer, "act") and hasattr(layer, "drop") else x  # type: ignore[no-any-return]
 
 
 def normalise_by_first(layer: Any, count: int, x: Tensor) -> Tensor:
     over = [dim for dim in range(x.dim()) if dim != 1]
     mean, variance = x[:count].mean(over, keepdim=True), x[:count].var(over, keepdim=True, correction=0)
     weight, bias = (parameter.view(mean.shape) for parameter in (layer.weight, layer.bias))
-    return (x - mean) / (variance + layer.eps).sqrt() * weight + bias
+    return activated(layer, (x - mean) / (variance + layer.eps).sqrt() * weight + bias)
 
 
 def normalise_and_note(layer: Any, seen: Statistics, x: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class MetaLearner(LightningModule):
         check_transductive(transductive, algorithm, execution)
         self.algorithm, self.optimizer, self.scheduler = algorithm, optimizer, scheduler
         check_count("reuse", reuse)
-        self.steps_at_once, self.reuse, self.trust_region = steps_at_once, reuse, trust_region
-        self.automatic_optimization = steps_at_once == reuse == 1 and not trust_region
+        self.reuse, self.trust_region = reuse, trust_region
+        self.take_at_once(steps_at_once)
         self.shares = TaskShares(algorithm, execution, threads)
         self.eval_adaptation_steps, self.transductive, self.select_by = eval_adaptation_steps, transductive, select_by
         self.statistics: Statistics | None = None
@@ -68,6 +68,20 @@ class MetaLearner(LightningModule):
         self.curve: Curve | None = None
         self._steps: list[int] = []
         self._measures: list[str] = []
+
+    def take_at_once(self, steps: int) -> None:
+        """From now on so many meta-batches come as one."""
+        self.steps_at_once = steps
+        self.automatic_optimization = steps == self.reuse == 1 and not self.trust_region
+
+    def beside_weights(self, episodes: Episode) -> Episode:
+        """On the device and in the precision of the weights, as Lightning has it in its own loops."""
+        moved = self.transfer_batch_to_device(episodes, self.device, 0)
+        kinds = {parameter.dtype for parameter in self.algorithm.parameters()}
+        if len(kinds) != 1:
+            return moved  # type: ignore[no-any-return]
+        (dtype,) = kinds
+        return Episode(*(Examples(*(v.to(dtype) if v.is_floating_point() else v for v in part)) for part in moved))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["obstacle"], checkpoint["steps_at_once"] = self.shares.obstacle, self.steps_at_once
@@ -216,9 +230,7 @@ class MetaLearner(LightningModule):
             raise InputError("transductive=training takes statistics of training episodes; give the trainer datamodule=, not data loaders")
         train = data.train_episodes
         count = min(STATISTICS_EPISODES, len(train))
-        if not count:
-            raise InputError("transductive=training has no training episodes to take statistics of: outer_steps is 0; choose another")
-        meta_batches = (self.transfer_batch_to_device(train.meta_batch(range(i, i + 1)), self.device, 0) for i in range(count))
+        meta_batches = (self.beside_weights(train.meta_batch(range(i, i + 1))) for i in range(count))
         with all_weights(self.algorithm):
             self.statistics = statistics_of_training(self.algorithm, meta_batches)
 

@@ -126,7 +126,7 @@ def say_price(trainer: Any, learner: Any) -> None:
     sample = data.test_episodes.meta_batch(range(min(shares.threads, episodes)))
     queries, price = sample.query.x.shape[1], ""
     if shares.obstacle is None:
-        sample = learner.transfer_batch_to_device(sample, learner.device, 0)
+        sample = learner.beside_weights(sample)
         started = time.perf_counter()
         shares.map(lambda algorithm, share: adaptation_curve(algorithm, share, steps, learner.transductive), sample)
         price = f": about {as_time((time.perf_counter() - started) * episodes / len(sample.query.x) / trainer.world_size)}"
