@@ -10,6 +10,7 @@ from torch import nn
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
+from innerloop.episode import Episode
 from innerloop.objective import CLASSIFICATION
 from innerloop.runs.build import build_run, build_trainer
 from innerloop.runs.experiment import load_run, run
@@ -29,8 +30,8 @@ def protonet():
 
 def episodes_of(shape, seed):
     torch.manual_seed(seed)
-    support, query = classification_episodes(1, shape)
-    return type(classification_episodes(1, shape))(*(part._replace(x=part.x.double() + seed) for part in (support, query)))
+    episodes = classification_episodes(1, shape)
+    return Episode(*(part._replace(x=part.x.double() + seed) for part in episodes))
 
 
 @pytest.mark.parametrize("engine", [engines.vmap, engines.loop])
@@ -80,6 +81,15 @@ def test_a_prediction_depends_on_no_other_query(protonet):
         episodes.query.x[:, 1:] *= 0.5
         after = predict_queries(algorithm, adapted, episodes, "training")
     assert torch.equal(before[:, 0], after[:, 0]) and not torch.equal(before[:, 1:], after[:, 1:])
+
+
+def test_a_norm_that_is_never_run_stays_as_it_is(protonet):
+    algorithm, shape = protonet
+    algorithm.model.idle = nn.BatchNorm2d(2, track_running_stats=False)
+    statistics = statistics_of_training(algorithm, [episodes_of(shape, 0)])
+    assert [known is None for known in statistics] == [layer is algorithm.model.idle for layer in batch_norms(algorithm)]
+    with statistics_known(algorithm, statistics):
+        assert algorithm.predict(algorithm.adapt(episodes_of(shape, 1).support), episodes_of(shape, 1).query.x).isfinite().all()
 
 
 @pytest.mark.parametrize("algo", ["protonet", "baseline", "anil"])

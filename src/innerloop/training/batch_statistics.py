@@ -13,7 +13,8 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.engine.forward import loop
 from innerloop.episode import Episode
 
-Statistics = list[tuple[Tensor, Tensor]]  # of each batch norm: mean and biased variance (channels,)
+# of each batch norm: mean and biased variance (channels,); None of one that was not run
+Statistics = list[tuple[Tensor, Tensor] | None]
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
@@ -23,48 +24,53 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 def statistics_of_first(module: nn.Module, count: int) -> contextlib.AbstractContextManager[None]:
     """Batch norms take the statistics of the first `count` inputs of a batch, for all of it."""
-    return replaced(module, [partial(normalise_by_first, layer, count) for layer in batch_norms(module)])
+    return replaced([(layer, partial(normalise_by_first, layer, count)) for layer in batch_norms(module)])
 
 
 def statistics_known(module: nn.Module, statistics: Statistics | None) -> contextlib.AbstractContextManager[None]:
     """Batch norms normalise by `statistics`, in the order of the layers; as they are, if None."""
     pairs = zip(batch_norms(module), statistics or [], strict=statistics is not None)
-    return replaced(module, [partial(normalise, layer, *known) for layer, known in pairs])
+    return replaced([(layer, partial(normalise, layer, *known)) for layer, known in pairs if known])
+
+
+@contextlib.contextmanager
+def noted(module: nn.Module) -> Iterator[Statistics]:
+    """Batch norms do as ever; afterwards the list has the averages over the batches that they were given."""
+    layers, found = batch_norms(module), Statistics()
+    seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in layers]
+    with replaced([(layer, partial(normalise_and_note, layer, of_layer)) for layer, of_layer in zip(layers, seen, strict=True)]):
+        yield found
+    for of_layer in seen:
+        means, variances = ([pair[i] for pair in of_layer] for i in (0, 1))
+        found.append((torch.stack(means).mean(0), torch.stack(variances).mean(0)) if of_layer else None)
 
 
 def statistics_of_training(algorithm: Algorithm[Any], meta_batches: Iterable[Episode]) -> Statistics:
     """Averages over the batches of training, at the weights that the algorithm has now: what running statistics are after training,
     without their lag (Wu and Johnson 2021, arXiv 2105.07576, "precise" batch norm)."""
-    layers = batch_norms(algorithm)
-    seen: list[Statistics] = [[] for _ in layers]
     engine, training = algorithm.engine, algorithm.training
     algorithm.engine = loop  # vmap's tensors cannot be kept
     algorithm.train()
     try:
-        with (
-            replaced(algorithm, [partial(normalise_and_note, *pair) for pair in zip(layers, seen, strict=True)]),
-            torch.enable_grad(),
-            torch.random.fork_rng(),
-        ):
+        with noted(algorithm) as statistics, torch.enable_grad(), torch.random.fork_rng():
             for episodes in meta_batches:
                 algorithm.told(episodes)
                 algorithm(episodes)
     finally:
         algorithm.engine = engine
         algorithm.train(training)
-    return [tuple(torch.stack(values).mean(0) for values in zip(*of_layer, strict=True)) for of_layer in seen]  # type: ignore[misc]
+    return statistics
 
 
 @contextlib.contextmanager
-def replaced(module: nn.Module, forwards: Sequence[Any]) -> Iterator[None]:
-    """The forwards of its first batch norms are these; afterwards their own again."""
-    layers = batch_norms(module)[: len(forwards)]
-    for layer, forward in zip(layers, forwards, strict=True):
+def replaced(pairs: Sequence[tuple[nn.Module, Any]]) -> Iterator[None]:
+    """The layers have these forwards; afterwards their own again."""
+    for layer, forward in pairs:
         layer.forward = forward
     try:
         yield
     finally:
-        for layer in layers:
+        for layer, _ in pairs:
             del layer.forward
 
 
@@ -85,7 +91,7 @@ def normalise_by_first(layer: Any, count: int, x: Tensor) -> Tensor:
     return activated(layer, (x - mean) / (variance + layer.eps).sqrt() * weight + bias)
 
 
-def normalise_and_note(layer: Any, seen: Statistics, x: Tensor) -> Tensor:
+def normalise_and_note(layer: Any, seen: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
     """As the layer does it, by its batch."""
     over = [dim for dim in range(x.dim()) if dim != 1]
     seen.append((x.detach().mean(over), x.detach().var(over, correction=0)))

@@ -130,7 +130,8 @@ def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, 
 
 def one_at_a_time(algorithm: Algorithm[Any], transductive: Transductive) -> bool:
     """Whether each query is answered in a forward pass of its own, beside the support set."""
-    return algorithm.answers_jointly and transductive is not True or bool(batch_norms(algorithm)) and transductive is False
+    jointly, normed = algorithm.answers_jointly, bool(batch_norms(algorithm))
+    return (jointly and transductive is not True) or (normed and transductive is False)
 
 
 def sees_other_queries(algorithm: Algorithm[Any]) -> bool:

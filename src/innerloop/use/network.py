@@ -1,6 +1,5 @@
 """The network that adaptation to one support set made, which knows nothing of episodes."""
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from innerloop.algorithms.base import Algorithm
 from innerloop.engine.forward import output_of
 from innerloop.episode import Examples
-from innerloop.training.batch_statistics import batch_norms, normalise, replaced
+from innerloop.training.batch_statistics import batch_norms, noted
 
 
 class AdaptedNetwork(nn.Module):
@@ -34,15 +33,9 @@ def adapted_network(algorithm: Algorithm[Any], support: Examples, steps: int, ou
 
 def keep_statistics(network: nn.Module, x: Tensor) -> None:
     """Batch norms that take the statistics of the batch at hand take those of x from now on."""
-    layers = batch_norms(network)
-    with replaced(network, [partial(normalise_and_keep, layer) for layer in layers]):
+    with noted(network) as statistics:
         network(x)
-    for layer in layers:
-        layer.track_running_stats = True  # type: ignore[assignment]
-
-
-def normalise_and_keep(layer: Any, x: Tensor) -> Tensor:
-    """As the layer does; the biased variance, by which a batch is normalised, is kept."""
-    over = [dim for dim in range(x.dim()) if dim != 1]
-    layer.running_mean, layer.running_var = x.mean(over), x.var(over, correction=0)
-    return normalise(layer, layer.running_mean, layer.running_var, x)
+    for layer, known in zip(batch_norms(network), statistics, strict=True):
+        if known:
+            layer.running_mean, layer.running_var = known
+            layer.track_running_stats = True  # type: ignore[assignment]
