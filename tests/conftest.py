@@ -42,9 +42,9 @@ def float64():
     torch.set_default_dtype(torch.float32)
 
 
-def classification_episodes(tasks: int, shape: tuple[int, ...], ways: int = 3, shots: int = 2, queries: int = 2) -> Episode:
+def classification_episodes(tasks: int, shape: tuple[int, ...], ways: int = 3, shots: int = 2, queries: int = 2, seed: int = 1) -> Episode:
     """Random inputs, labels in a different order for each task."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
 
     def examples(per_class: int) -> Examples:
         x = torch.rand(tasks, ways * per_class, *shape, generator=generator, dtype=torch.get_default_dtype())

@@ -1,12 +1,17 @@
 """On a GPU: the outer gradients of the CPU, runs from the command line, and what they leave behind. Skipped where there is none."""
 
 import copy
+import logging
 import math
 
 import pytest
 import torch
+from torch import nn
 
+from innerloop.algorithms.maml import MAML
+from innerloop.engine.forward import loop
 from innerloop.episode import Episode, Examples
+from innerloop.objective import CLASSIFICATION
 from innerloop.runs.experiment import load_run, run
 from innerloop.training.shares import Execution, TaskShares
 from tests.algorithms.test_gradients import CASES
@@ -62,12 +67,77 @@ def test_a_run(task, algo, tmp_path):
     assert {parameter.device.type for parameter in load_run(tmp_path).learner.parameters()} == {"cpu"}
 
 
-def test_compiled_steps_are_the_same(float64):
+def captured(algorithm, shape):
+    """Its shares, after the first meta-batch, which is never taken by a graph."""
+    shares = TaskShares(algorithm, Execution(algorithm.engine, None, True), threads=1)
+    shares.outer_loss(moved(classification_episodes(4, shape), "cuda"))
+    return shares
+
+
+def gradients_of(algorithm, take, episodes):
+    algorithm.zero_grad()
+    take(episodes)[0].backward()
+    return [parameter.grad.clone() for parameter in algorithm.trained()]
+
+
+@pytest.mark.parametrize("kind, engine", [("mlp", "vmap"), ("conv4_max", "vmap"), ("conv4_stride", "loop")])
+@pytest.mark.parametrize("case", [*CASES, *OTHERS, *ZOO, *READERS])
+def test_a_graph_gives_the_same_gradients(case, kind, engine, float64):
+    """Of meta-batches that it was not captured from, and of other weights."""
+    if (case in READERS and kind != "mlp") or (case == "mamlpp, norms" and kind == "mlp"):
+        pytest.skip("made for the other network")
+    algorithm = algorithm_of(case, kind, engine).cuda()
+    shape = make_model(kind)[1]
+    shares = captured(algorithm, shape)
+    for seed in (1, 2):
+        episodes = moved(classification_episodes(4, shape, seed=seed), "cuda")
+        plain = TaskShares(algorithm, Execution(algorithm.engine, None, False), threads=1)
+        wanted = gradients_of(algorithm, plain.outer_loss, episodes)
+        torch.testing.assert_close(gradients_of(algorithm, shares.outer_loss, episodes), wanted, rtol=1e-9, atol=1e-9)
+        with torch.no_grad():
+            for parameter in algorithm.trained():
+                parameter.mul_(0.9)
+    assert None not in shares._compiled.values()
+
+
+def test_a_learner_that_was_elsewhere_is_captured_anew():
     algorithm = algorithm_of("maml 1 step", "mlp", "vmap").cuda()
+    shares = captured(algorithm, (4,))
     episodes = moved(classification_episodes(4, (4,)), "cuda")
-    plain = gradient(algorithm, episodes)
-    for got, wanted in zip(gradient(algorithm, episodes, compile=True), plain, strict=True):
-        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
+    before = gradients_of(algorithm, shares.outer_loss, episodes)
+    algorithm.cpu()
+    there = torch.zeros(1000, device="cuda")  # where its weights were
+    algorithm.cuda()
+    assert torch.equal(there, torch.zeros_like(there))
+    for got, wanted in zip(gradients_of(algorithm, shares.outer_loss, episodes), before, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+def test_what_cannot_be_captured_runs_without(caplog):
+    """A model that waits for the GPU."""
+
+    class Waits(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * (2 if self.weight.isfinite().all().item() else 1)
+
+    caplog.set_level(logging.INFO, "innerloop")
+    algorithm = MAML(Waits(4, 5), CLASSIFICATION, loop, 0.1, 1).cuda()
+    shares = captured(algorithm, (4,))
+    episodes = moved(classification_episodes(4, (4,)), "cuda")
+    plain = TaskShares(algorithm, Execution(algorithm.engine, None, False), threads=1)
+    wanted = gradients_of(algorithm, plain.outer_loss, episodes)
+    torch.testing.assert_close(gradients_of(algorithm, shares.outer_loss, episodes), wanted)
+    assert "running uncompiled, since the CUDA graph could not be captured" in caplog.text
+
+
+@pytest.mark.parametrize("algo", ["maml", "reptile", "protonet", "joint"])
+def test_a_run_is_captured_unasked_and_goes_on(algo, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "innerloop")
+    settings = [*GPU, *TASKS["glyphs"], f"algo={algo}", "outer_steps=200", "val_every=100"]
+    run(compose_run(*settings), tmp_path)
+    assert "engine.compile=true, since it pays" in caplog.text and "could not" not in caplog.text
+    results = run(compose_run(*settings, "outer_steps=300", "resume=force"), tmp_path)
+    assert results["outer_steps"] == 300 and all(math.isfinite(point["value"]) for point in results["curve"])
 
 
 def test_engines_agree_in_float32(monkeypatch):

@@ -65,9 +65,10 @@ class Reptile(MAML):
         size = min(size or examples, examples)
         schedule = np.random.default_rng(0)
         order = np.concatenate([schedule.permutation(examples) for _ in range(steps * size // examples + 1)])
+        columns = [part.unbind(1) for part in support]  # put together by position: a GPU would wait for a tensor of positions
         for step in range(steps):
-            rows = torch.from_numpy(order[step * size : (step + 1) * size]).to(support.x.device)
-            yield Examples(support.x[:, rows], support.y[:, rows])
+            rows = order[step * size : (step + 1) * size]
+            yield Examples(*(torch.stack([of[row] for row in rows], 1) for of in columns))
 
     def forward(self, episodes: Episode) -> tuple[Tensor, Tensor]:
         """The outer loss of each task, and predictions on its query set, which the inner loop has just been trained on too."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -14,6 +15,7 @@ from innerloop.training.lightning_settings import accumulated, in_trust_region
 
 TASKS = 400_000  # of training; at so many it pays where nothing was compiled before (docs/performance.md has the times)
 WEIGHTS = 100_000  # at most: larger ones were not timed
+GPU_STEPS, GPU_WEIGHTS = 200, 1_000_000  # from which on, and up to which, a GPU is not left to wait for Python: capturing takes a second
 SEVERAL = 10  # outer steps at once
 STEPS = 1000  # of training, from which on several are taken at once: in fewer nothing is won that is noticed
 # for which a Lightning step may be several outer steps: others count its steps
@@ -25,10 +27,11 @@ TRAINER = {
 
 
 def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
-    """For many steps of a small network without convolutions, all tasks at once, on one CPU; by its settings alone, so that an interrupted
-    run decides as it did; one that is made longer than it was may go on compiled."""
-    many = cfg.outer_steps * accumulated(cfg) * cfg.meta_batch_size >= TASKS
-    return many and is_usual(cfg, tasks, algorithm) and not getattr(algorithm, "checkpoint_inner", False)
+    """For many steps of a small network without convolutions, all tasks at once, on one CPU, and of any network that leaves one GPU idle;
+    by its settings alone, so that an interrupted run decides as it did; one that is made longer than it was may go on compiled."""
+    steps = cfg.outer_steps * accumulated(cfg)
+    pays = steps >= GPU_STEPS if on_one_gpu(cfg, algorithm) else steps * cfg.meta_batch_size >= TASKS and on_one_cpu(cfg, algorithm)
+    return pays and is_usual(tasks, algorithm) and not getattr(algorithm, "checkpoint_inner", False)
 
 
 def steps_at_once(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> int:
@@ -39,19 +42,31 @@ def steps_at_once(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> i
     divides = all(isinstance(number, int) and number % SEVERAL == 0 for number in whole) and cfg.outer_steps >= STEPS
     plain = cfg.trainer.get("gradient_clip_val") is None and cfg.reuse == 1 and not in_trust_region(cfg)
     known = CALLBACKS.issuperset(cfg.callbacks) and TRAINER.issuperset(cfg.trainer)
-    pays = divides and plain and known and is_usual(cfg, tasks, algorithm)
+    pays = divides and plain and known and on_one_cpu(cfg, algorithm) and is_usual(tasks, algorithm)
     return SEVERAL if pays else 1
 
 
-def is_usual(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
-    """A small network, all tasks at once, on one CPU; functions or classes, of one shape."""
-    usual = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true", "fast_dev_run": None}
-    alone = all(cfg.trainer.get(key) == value for key, value in usual.items())
-    plain = algorithm.engine is vmap and tasks.objective in (CLASSIFICATION, REGRESSION) and not tasks.varied and not tasks.sampling
-    return alone and plain and is_small(algorithm)
+def is_usual(tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
+    """All tasks at once; functions or classes, of one shape."""
+    return algorithm.engine is vmap and tasks.objective in (CLASSIFICATION, REGRESSION) and not tasks.varied and not tasks.sampling
 
 
-def is_small(module: nn.Module) -> bool:
-    """At most WEIGHTS, none of a convolution."""
-    weights = sum(parameter.numel() for parameter in module.parameters())
-    return weights <= WEIGHTS and not any(isinstance(layer, _ConvNd) for layer in module.modules())
+def on_one_cpu(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:
+    """And small: at most WEIGHTS, none of a convolution."""
+    small = weights(algorithm) <= WEIGHTS and not any(isinstance(layer, _ConvNd) for layer in algorithm.modules())
+    return small and is_alone(cfg) and cfg.trainer.accelerator == "cpu"
+
+
+def on_one_gpu(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:
+    """And of at most GPU_WEIGHTS."""
+    there = cfg.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    return there and is_alone(cfg) and weights(algorithm) <= GPU_WEIGHTS
+
+
+def is_alone(cfg: DictConfig) -> bool:
+    usual = {"devices": 1, "num_nodes": 1, "precision": "32-true", "fast_dev_run": None}
+    return all(cfg.trainer.get(key) == value for key, value in usual.items())
+
+
+def weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

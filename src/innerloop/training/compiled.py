@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,13 +12,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from innerloop.algorithms.base import Algorithm
 from innerloop.console import announced
 from innerloop.episode import Episode, Examples
+from innerloop.training.outer_gradient import Compiled, OuterGradient
 
 log = logging.getLogger(__name__)
-Compiled = Callable[[Episode], tuple[Tensor, Tensor, list[Tensor | None]]]
 
 
 def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Compiled | None:
-    """A function of meta-batches of exactly these shapes: losses (tasks,), predictions, and the gradients of the summed loss.
+    """outer_gradient for meta-batches of exactly these shapes.
 
     torch.compile does not look through torch.autograd.grad, so autograd is traced first, into a plain graph of operations, and that is
     compiled (torch's cache on disk makes the second run start in seconds). Where that is impossible it says so and returns None.
@@ -54,11 +53,11 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
         log.info(f"engine.compile: running uncompiled, since compiling failed: {reason}")
         return None
 
-    def run(episodes: Episode) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    def run(episodes: Episode) -> OuterGradient:
         with torch.no_grad():
             losses, predictions, *rest = compiled(*(p.detach() for p in slow), *flat(episodes))
         gradients = iter(rest)
-        return losses, predictions, [next(gradients) if there else None for there in used]
+        return OuterGradient(losses, predictions, [next(gradients) if there else None for there in used])
 
     return run
 

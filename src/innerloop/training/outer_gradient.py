@@ -1,6 +1,7 @@
 """The outer gradient of a meta-batch: taken, put together from shares, and handed to whatever trains."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,9 @@ class OuterGradient(NamedTuple):
     losses: Tensor
     predictions: Tensor
     gradients: list[Tensor | None]
+
+
+Compiled = Callable[[Episode], OuterGradient]
 
 
 def outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> OuterGradient:

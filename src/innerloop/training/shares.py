@@ -17,8 +17,9 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, check_count, check_flag
 from innerloop.engine.forward import Engine, learn2learn
 from innerloop.episode import Episode, Examples
-from innerloop.training.compiled import Compiled, compile_outer_gradient
-from innerloop.training.outer_gradient import OuterGradient, WithGradients, combined, outer_gradient, scaled, summed
+from innerloop.training.captured import capture_outer_gradient
+from innerloop.training.compiled import compile_outer_gradient
+from innerloop.training.outer_gradient import Compiled, OuterGradient, WithGradients, combined, outer_gradient, scaled, summed
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -123,9 +124,10 @@ class TaskShares:
             raise InputError("engine.chunk_size does not go with trainer.precision=16-mixed, which scales the loss; use bf16-mixed")
         shares = cut(episodes, size)
         if self._compiles():
+            make = capture_outer_gradient if device == "cuda" else compile_outer_gradient
             for share in shares:  # here, since tracing changes torch for all threads
-                if shapes_of(share) not in self._compiled:
-                    self._compiled[shapes_of(share)] = compile_outer_gradient(self.algorithm, share)
+                if self._key(share) not in self._compiled:
+                    self._compiled[self._key(share)] = make(self.algorithm, share)
         threads, count = self._threads(len(shares)), len(shares)
         of_threads = [shares[count * thread // threads : count * (thread + 1) // threads] for thread in range(threads)]
         return combined(self._side_by_side(self._sum, of_threads))
@@ -203,8 +205,13 @@ class TaskShares:
         return bool(self.execution.compile) and self.obstacle is None
 
     def _outer_gradient(self, algorithm: Algorithm[Any], share: Episode) -> OuterGradient:
-        compiled = self._compiled.get(shapes_of(share)) if self._compiles() else None
-        return OuterGradient(*compiled(share)) if compiled else outer_gradient(algorithm, share)
+        compiled = self._compiled.get(self._key(share)) if self._compiles() else None
+        return compiled(share) if compiled else outer_gradient(algorithm, share)
+
+    def _key(self, share: Episode) -> Any:
+        """What was compiled was so for these shapes, and captured for these places in memory: a learner may leave the GPU and come back."""
+        places = [p.data_ptr() for p in self._parameters] if share.support.x.is_cuda else []
+        return tuple((v.shape, v.stride(), v.dtype, v.device) for part in share for v in part), *places
 
 
 def cut(episodes: Episode, size: int) -> list[Episode]:
@@ -213,8 +220,3 @@ def cut(episodes: Episode, size: int) -> list[Episode]:
     if size >= tasks:
         return [episodes]
     return [Episode(*(Examples(*(v[start : start + size] for v in part)) for part in episodes)) for start in range(0, tasks, size)]
-
-
-def shapes_of(episodes: Episode) -> Any:
-    """What a compiled function was compiled for."""
-    return tuple((v.shape, v.stride(), v.dtype, v.device) for part in episodes for v in part)
