@@ -68,10 +68,11 @@ def test_a_run(task, algo, tmp_path):
 
 
 def captured(algorithm, shape):
-    """Its shares, after the first meta-batch, which is never taken by a graph."""
+    """Its shares, after the first meta-batch, which is never taken by a graph; and what that left behind, autograd's graph and all."""
     shares = TaskShares(algorithm, Execution(algorithm.engine, None, True), threads=1)
-    shares.outer_loss(moved(classification_episodes(4, shape), "cuda"))
-    return shares
+    loss, predictions = shares.outer_loss(moved(classification_episodes(4, shape), "cuda"))
+    loss.backward()
+    return shares, predictions
 
 
 def gradients_of(algorithm, take, episodes):
@@ -88,7 +89,7 @@ def test_a_graph_gives_the_same_gradients(case, kind, engine, float64):
         pytest.skip("made for the other network")
     algorithm = algorithm_of(case, kind, engine).cuda()
     shape = make_model(kind)[1]
-    shares = captured(algorithm, shape)
+    shares, left = captured(algorithm, shape)
     for seed in (1, 2):
         episodes = moved(classification_episodes(4, shape, seed=seed), "cuda")
         plain = TaskShares(algorithm, Execution(algorithm.engine, None, False), threads=1)
@@ -97,12 +98,13 @@ def test_a_graph_gives_the_same_gradients(case, kind, engine, float64):
         with torch.no_grad():
             for parameter in algorithm.trained():
                 parameter.mul_(0.9)
-    assert None not in shares._compiled.values()
+    waits = case.startswith("ridge")  # torch.linalg.solve asks the GPU whether there is a solution
+    assert (None in shares._compiled.values()) is waits
 
 
 def test_a_learner_that_was_elsewhere_is_captured_anew():
     algorithm = algorithm_of("maml 1 step", "mlp", "vmap").cuda()
-    shares = captured(algorithm, (4,))
+    shares, left = captured(algorithm, (4,))
     episodes = moved(classification_episodes(4, (4,)), "cuda")
     before = gradients_of(algorithm, shares.outer_loss, episodes)
     algorithm.cpu()
@@ -122,7 +124,7 @@ def test_what_cannot_be_captured_runs_without(caplog):
 
     caplog.set_level(logging.INFO, "innerloop")
     algorithm = MAML(Waits(4, 5), CLASSIFICATION, loop, 0.1, 1).cuda()
-    shares = captured(algorithm, (4,))
+    shares, left = captured(algorithm, (4,))
     episodes = moved(classification_episodes(4, (4,)), "cuda")
     plain = TaskShares(algorithm, Execution(algorithm.engine, None, False), threads=1)
     wanted = gradients_of(algorithm, plain.outer_loss, episodes)
@@ -133,7 +135,7 @@ def test_what_cannot_be_captured_runs_without(caplog):
 @pytest.mark.parametrize("algo", ["maml", "reptile", "protonet", "joint"])
 def test_a_run_is_captured_unasked_and_goes_on(algo, tmp_path, caplog):
     caplog.set_level(logging.INFO, "innerloop")
-    settings = [*GPU, *TASKS["glyphs"], f"algo={algo}", "outer_steps=200", "val_every=100"]
+    settings = [*GPU, *TASKS["glyphs"], "engine=vmap", f"algo={algo}", "outer_steps=200", "val_every=100"]
     run(compose_run(*settings), tmp_path)
     assert "engine.compile=true, since it pays" in caplog.text and "could not" not in caplog.text
     results = run(compose_run(*settings, "outer_steps=300", "resume=force"), tmp_path)

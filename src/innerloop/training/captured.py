@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.engine.forward import Weights
 from innerloop.episode import Episode, Examples
-from innerloop.training.outer_gradient import Compiled, OuterGradient, outer_gradient
+from innerloop.training.outer_gradient import Compiled, OuterGradient, outer_gradient_at
 
 log = logging.getLogger(__name__)
 WARM_UP = 3  # runs before it, in which libraries choose their kernels and take memory
@@ -28,10 +29,10 @@ def capture_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(WARM_UP):
-                outer_gradient(algorithm, held)
+                outer_gradient_at(here(algorithm), algorithm, held)
         torch.cuda.current_stream().wait_stream(beside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on
-            made = outer_gradient(algorithm, held)
+            made = outer_gradient_at(here(algorithm), algorithm, held)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         log.info(f"engine.compile: running uncompiled, since the CUDA graph could not be captured: {reason}")
@@ -48,3 +49,8 @@ def capture_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
         return OuterGradient(made.losses.clone(), made.predictions.clone(), gradients)
 
     return run
+
+
+def here(algorithm: Algorithm[Any]) -> Weights:
+    """The parameters' own memory under new leaves: the old ones may still be part of a graph, whose stream a capture must not wait for."""
+    return {name: weight.detach().requires_grad_(weight.requires_grad) for name, weight in algorithm.named_parameters()}

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.console import announced
 from innerloop.episode import Episode, Examples
-from innerloop.training.outer_gradient import Compiled, OuterGradient
+from innerloop.training.outer_gradient import Compiled, OuterGradient, outer_gradient_at
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +24,12 @@ def compile_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
     """
     parameters = dict(algorithm.named_parameters())
     slow = list(parameters.values())
-    trained = [index for index, parameter in enumerate(slow) if parameter.requires_grad]
     used: list[bool] = []
 
     def step(*tensors: Tensor) -> list[Tensor]:
         weights, (sx, sy, qx, qy) = tensors[: len(parameters)], tensors[len(parameters) :]
         episodes = Episode(Examples(sx, sy), Examples(qx, qy))
-        losses, predictions = functional_call(algorithm, dict(zip(parameters, weights, strict=True)), (episodes,))
-        gradients = torch.autograd.grad(losses.sum(), [weights[index] for index in trained], allow_unused=True)
+        losses, predictions, gradients = outer_gradient_at(dict(zip(parameters, weights, strict=True)), algorithm, episodes)
         used[:] = [gradient is not None for gradient in gradients]
         return [losses, predictions, *(gradient for gradient in gradients if gradient is not None)]
 

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.func import functional_call
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.engine.forward import Weights
 from innerloop.episode import Episode
 
 
@@ -28,6 +30,14 @@ def outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> OuterGradien
     """By autograd through the inner loop."""
     losses, predictions = algorithm(episodes)
     gradients = torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)
+    return OuterGradient(losses.detach(), predictions.detach(), list(gradients))
+
+
+def outer_gradient_at(weights: Weights, algorithm: Algorithm[Any], episodes: Episode) -> OuterGradient:
+    """The same at other weights, by the names of all the algorithm's parameters: of those that require a gradient."""
+    losses, predictions = functional_call(algorithm, weights, (episodes,))
+    trained = [weight for weight in weights.values() if weight.requires_grad]
+    gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
     return OuterGradient(losses.detach(), predictions.detach(), list(gradients))
 
 

@@ -91,7 +91,7 @@ class TaskShares:
         if size is None:
             loss, predictions = self.outer_loss(episodes)
             loss.backward()
-            return loss.detach(), predictions
+            return loss.detach(), predictions.detach()
         self.algorithm.told(episodes)
         with self._watched():
             known = self._in_shares(episodes, size)
