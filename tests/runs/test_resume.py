@@ -124,14 +124,7 @@ def of_another_program(path):
     torch.save({"state_dict": {}, "global_step": 30}, path)
 
 
-def of_another_run(path):
-    state = torch.load(path, weights_only=True)
-    state["innerloop"]["origin"]["settings"]["seed"] = 7
-    torch.save(state, path)
-
-
 REASONS = {truncate: "damaged", empty: "damaged", flip_a_bit: "damaged", of_another_program: "not written by a run of innerloop"}
-REASONS[of_another_run] = "of a run with other settings (seed=7 there and 0 here)"
 
 
 @pytest.mark.parametrize("damage", REASONS, ids=lambda damage: damage.__name__)
@@ -143,6 +136,17 @@ def test_a_bad_checkpoint_is_named_and_the_one_before_it_used(damage, stopped, a
     assert f"{path} " in caplog.text and REASONS[damage] in caplog.text
     assert "going on after outer step 20" in caplog.text
     assert differing(alone, stopped) == []
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_stays(stopped):
+    """As where resume=force was killed before its first checkpoint, and is not there the second time."""
+    path = stopped / "checkpoints" / "step-00000030.ckpt"
+    state = torch.load(path, weights_only=True)
+    state["innerloop"]["origin"]["settings"]["optimizer.lr"] = 0.5
+    torch.save(state, path)
+    with pytest.raises(InputError, match=r"step-00000030.ckpt is of a run with other settings \(optimizer.lr=0.5 there .* resume=force"):
+        run(compose_run(*SHORT), stopped)
+    assert path.exists()
 
 
 def test_missing_checkpoints(stopped, alone, caplog):

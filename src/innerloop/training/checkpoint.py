@@ -154,19 +154,21 @@ def take_new_rates(trainer: Trainer, learner: Any) -> None:
 def latest(directory: Path, origin: State, force: bool) -> tuple[Path, State] | None:
     """The newest checkpoint that the run `origin` can go on from, and what it holds; None: it starts anew.
 
-    One that cannot be used is named, put aside as FILE.unusable, and the one before it is tried. Raises InputError when it was written by
-    other code, unless `force`.
+    One that cannot be used is named, put aside as FILE.unusable, and the one before it is tried. Raises InputError when it was written
+    under other settings or by other code, unless `force`.
     """
     for leftover in directory.glob(".*.ckpt.*"):  # of a process killed as it wrote
         leftover.unlink(missing_ok=True)
     for path in sorted(directory.glob("step-*.ckpt"), reverse=True):
         try:
             state = read(path)
-            check_use(path, state, origin, force)
+            check_program(path, state)
             read(directory / BEST)
         except InputError as error:
             put_aside(path, str(error).partition(";")[0])
             continue
+        if (other := differences(state["innerloop"]["origin"]["settings"], origin["settings"])) and not force:
+            raise InputError(f"{path} is of a run with other settings ({other}); delete it, or go on with the new ones by resume=force")
         if (other := differences(state["innerloop"]["origin"]["code"], origin["code"])) and not force:
             raise InputError(
                 f"{path} was written by other code ({other}), which may not give the same numbers; go back to it, start in another "
@@ -194,12 +196,10 @@ def checkpoints_of(trainer: Trainer) -> Checkpoints | None:
     return ours if ours and ours.best_weights.exists() else None
 
 
-def check_use(path: Path, state: State, origin: State, force: bool) -> None:
-    """Raises InputError for a checkpoint of another program, or of another run."""
+def check_program(path: Path, state: State) -> None:
+    """Raises InputError for a checkpoint of another program."""
     if "innerloop" not in state:
         raise InputError(f"checkpoint {path} was not written by a run of innerloop; delete it")
-    if (other := differences(state["innerloop"]["origin"]["settings"], origin["settings"])) and not force:
-        raise InputError(f"checkpoint {path} is of a run with other settings ({other}); delete it")
 
 
 @rank_zero_only
