@@ -152,6 +152,14 @@ def test_cost_measures_and_draws(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_outer_gradient_is_timed_launched_and_compiled(tmp_path):
+    printed = call_script("cuda_graphs.py", "--device", "cpu", "--seconds", "0.1", "sinusoid_article", cwd=tmp_path)
+    row = next(line for line in printed.splitlines() if "│ sinusoid_article" in line)
+    launched, graph, ratio = (float(number) for number in re.findall(r"\d+\.\d+", row))
+    assert launched > 0 and launched / graph == pytest.approx(ratio, rel=0.2)
+
+
+@pytest.mark.slow
 def test_large_models_are_measured_beside_their_estimates(tmp_path):
     printed = call_script("large_models.py", "--quick", "--output", "rows.json", cwd=tmp_path)
     rows = json.loads((tmp_path / "rows.json").read_text())

@@ -39,6 +39,24 @@ def test_it_pays_in_many_steps_of_small_networks(settings, pays):
     assert build_run(compose_run(*settings)).learner.shares.execution.compile is pays
 
 
+@pytest.mark.parametrize(
+    "settings, engine, captured",
+    [
+        (["task=glyphs"], "vmap", True),
+        (["task=glyphs", "outer_steps=199", "val_every=199"], "vmap", False),
+        (["task=glyphs", "model.filters=500"], "vmap", False),
+        (["task=glyphs", "engine=loop"], "loop", False),
+        (["task=glyphs", "trainer.precision=bf16-mixed"], "vmap", False),
+        (["task=glyphs", "trainer.accelerator=cpu"], "loop", False),
+        (["outer_steps=200"], "vmap", True),
+    ],
+)
+def test_a_gpu_takes_all_tasks_at_once_in_a_graph(settings, engine, captured, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    learner = build_run(compose_run("trainer=gpu", *settings)).learner
+    assert learner.algorithm.engine.__name__ == engine and learner.shares.execution.compile is captured
+
+
 def test_a_run_that_is_compiled_says_so(tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "innerloop")
     monkeypatch.setattr(fast_path, "TASKS", 4)

@@ -51,6 +51,11 @@ def loop(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
     return torch.stack([output_of(functional_call(model, dict(zip(weights, row, strict=True)), (task_x,))) for task_x, *row in rows])
 
 
+def auto(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
+    """All tasks at once on a GPU, one after the other on a CPU: for conv nets. A run takes one of the two when it is built."""
+    return (vmap if x.is_cuda else loop)(model, weights, x)
+
+
 def learn2learn(model: nn.Module, weights: Weights, x: Tensor) -> Tensor:
     """learn2learn's learners run the inner loop (algorithms/learn2learn.py); what is left to an engine is one task after the other."""
     return loop(model, weights, x)

@@ -32,7 +32,7 @@ from innerloop.training.batch_statistics import batch_norms
 from innerloop.training.checkpoint import AtomicFiles, State
 from innerloop.training.data import EpisodicDataModule
 from innerloop.training.learner import MetaLearner
-from innerloop.training.lightning_settings import accumulated, in_lightning_steps, in_trust_region, quieten_lightning
+from innerloop.training.lightning_settings import accumulated, in_lightning_steps, in_trust_region, on_gpu, quieten_lightning
 from innerloop.training.shares import Execution
 from innerloop.training.signals import EndBySigterm
 
@@ -111,6 +111,8 @@ def build_run(cfg: DictConfig) -> Run:
         raise InputError(f"engine has the form of an older version ({cfg.engine._target_}); set it anew from conf/engine")
     if tasks.varied and execution.compile:
         raise InputError("engine.compile=true compiles for one shape of episodes, and those of this task vary; set it to false")
+    if execution.forward is engines.auto:
+        execution = replace(execution, forward=engines.vmap if on_gpu(cfg) else engines.loop)
     algorithm = build_algorithm(cfg, tasks, execution.forward)
     if not cfg.estimate:
         check_model(algorithm, data.val_episodes.meta_batch(range(1)), tasks.outputs)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -11,7 +10,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.engine.forward import vmap
 from innerloop.objective import CLASSIFICATION, REGRESSION
 from innerloop.tasks.base import Tasks
-from innerloop.training.lightning_settings import accumulated, in_trust_region
+from innerloop.training.lightning_settings import accumulated, in_trust_region, on_gpu
 
 TASKS = 400_000  # of training; at so many it pays where nothing was compiled before (docs/performance.md has the times)
 WEIGHTS = 100_000  # at most: larger ones were not timed
@@ -59,8 +58,7 @@ def on_one_cpu(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:
 
 def on_one_gpu(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:
     """And of at most GPU_WEIGHTS."""
-    there = cfg.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
-    return there and is_alone(cfg) and weights(algorithm) <= GPU_WEIGHTS
+    return on_gpu(cfg) and is_alone(cfg) and weights(algorithm) <= GPU_WEIGHTS
 
 
 def is_alone(cfg: DictConfig) -> bool:

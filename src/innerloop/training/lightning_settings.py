@@ -3,10 +3,16 @@
 import logging
 import warnings
 
+import torch
 from omegaconf import DictConfig
 
 from innerloop.config import InputError, check_count
 from innerloop.training.trust_region import TrustRegion
+
+
+def on_gpu(cfg: DictConfig) -> bool:
+    """Whether it trains on GPUs of CUDA."""
+    return cfg.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
 
 
 def accumulated(cfg: DictConfig) -> int:
