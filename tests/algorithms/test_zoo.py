@@ -711,7 +711,7 @@ def test_a_body_that_is_not_adapted_runs_once_an_episode(algo, tmp_path, monkeyp
     assert algorithm.model.ends_in_head
     found = {}
     for once in (True, False):
-        algorithm._head_only, Counting.calls = once, 0
+        algorithm.head_only, Counting.calls = once, 0
         losses, predictions = algorithm(episodes)
         passes = Counting.calls
         found[once] = [predictions, *torch.autograd.grad(losses.sum(), algorithm.trained(), allow_unused=True)]

@@ -14,9 +14,10 @@ from innerloop.engine import forward as engines
 from innerloop.episode import Episode
 from innerloop.models.conv4 import Conv4
 from innerloop.objective import CLASSIFICATION
-from innerloop.training.batch_statistics import batch_norms
+from innerloop.runs.build import build_run
+from innerloop.training.batch_statistics import batch_norms, statistics_known
 from innerloop.training.evaluation import adaptation_curve, mean_ci95, measures_of, predict_queries, reported_steps
-from tests.conftest import classification_episodes, make_model
+from tests.conftest import TINY, classification_episodes, compose_run, make_model
 
 
 @pytest.mark.parametrize("draw", ["normal", "accuracies of 15 answers"])
@@ -174,3 +175,28 @@ def test_strangers_are_told_by_the_largest_logit_and_count_for_nothing_else():
     assert found["auroc"].tolist() == pytest.approx(wanted, abs=1e-12)
     predictions[3, 35] = torch.nan
     assert measures_of(CLASSIFICATION, predictions, y, evidence=True)["auroc"].isnan().tolist() == [task == 3 for task in range(8)]
+
+
+@pytest.mark.parametrize("transductive", [True, False, "support", "training"])
+@pytest.mark.parametrize("algo", ["anil", "baseline", "baseline_pp"])
+def test_queries_go_through_a_body_that_is_not_adapted_once(algo, transductive, monkeypatch):
+    """Whatever the number of reported steps; and the curve is that of a pass for each."""
+    settings = ["task=glyphs", "task.shots=1", "task.queries=2", "model.filters=4", f"algo={algo}", f"transductive={transductive}", *TINY]
+    built = build_run(compose_run(*settings))
+    learner = built.learner
+    learner.take_statistics(built.data)
+    episodes, steps = built.data.test_episodes.meta_batch(range(2)), [0, 1, 5]
+    passes = []
+    learner.algorithm.model.body.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    curves = {}
+    for once in (True, False):
+        passes.clear()
+        learner.algorithm.head_only = once
+        with statistics_known(learner.algorithm, learner.statistics):
+            curves[once] = adaptation_curve(learner.algorithm, episodes, steps, transductive, evidence=True)
+        queries = 10 if transductive is False else 1
+        # of each task: the inner loop, the support loss, the queries
+        assert len(passes) == 2 * (2 + queries) if once else len(passes) > 2 * (2 + queries)
+    for name in curves[True].measures.keys() - {"ms"}:
+        torch.testing.assert_close(curves[True].measures[name], curves[False].measures[name])
+    assert torch.equal(curves[True].answers[..., :2], curves[False].answers[..., :2])

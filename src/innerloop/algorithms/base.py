@@ -41,6 +41,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     by_class: its training episodes are labelled by class, 0 to train_classes - 1, not by way.
     answers_jointly: its answer to a query depends on the other queries, so that its score is transductive.
     acts: it adapts a policy by gradient steps on the rollouts that its weights made.
+    head_only: no step changes what is below the model's head, so that it runs once an episode: `at_hand`, then `predict_at_hand`.
     """
 
     learns = True
@@ -49,6 +50,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     by_class = False
     answers_jointly = False
     acts = False
+    head_only = False
     ways: int | None = None
     train_ways: int | None = None
     varied = False
@@ -104,6 +106,14 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     @abstractmethod
     def predict(self, adapted: Adapted, x: Tensor) -> Tensor:
         """x (tasks, n, ...) -> predictions (tasks, n, outputs)."""
+
+    def at_hand(self, part: Examples) -> Examples:
+        """What predict_at_hand takes of a part of an episode, made once: where the head alone is adapted, the features before it."""
+        return part
+
+    def predict_at_hand(self, adapted: Adapted, x: Tensor) -> Tensor:
+        """`predict`, of what at_hand gave."""
+        return self.predict(adapted, x)
 
     def look(self, adapted: Adapted, part: Examples, at: int | None) -> Examples:
         """The examples of inner step `at`, None for the query set: `part` itself, but for a policy, which makes its own."""
@@ -248,9 +258,8 @@ class GradientBased(Algorithm[Weights]):
             raise InputError(f"algo.adapted={adapted} fits only weights that {type(model).__name__} has frozen; name others")
         for name in {name for name, _ in model.named_parameters()} - set(matching("algo.meta_learned", meta_learned, model)):
             model.get_parameter(name).requires_grad_(False)
-        # a body that no step changes runs once an episode
-        self._head_only = getattr(model, "ends_in_head", False) and all(name.startswith("head.") for name in self._adapted)
-        self._head_only = self._head_only and objective.look is None
+        self.head_only = getattr(model, "ends_in_head", False) and all(name.startswith("head.") for name in self._adapted)
+        self.head_only = self.head_only and objective.look is None
         self._rows = [] if head == "own" else [name for name, _ in model.named_parameters() if name in ("head.weight", "head.bias")]
         if not self._adapted.issuperset(self._rows):
             raise InputError(f"algo.head={head} is for a layer `head` that each task adapts, and algo.adapted={adapted} leaves it out")
@@ -267,16 +276,15 @@ class GradientBased(Algorithm[Weights]):
             weights[name] = weights[name].expand(-1, self.ways_at_hand or self._outputs, *weights[name].shape[2:])
         return weights
 
-    def at_hand(self, support: Examples) -> Examples:
-        """What support_predictions takes, made once an episode: where the head alone is adapted, the features before it."""
-        return Examples(self.engine(without_head(self.model), {}, support.x), support.y) if self._head_only else support
+    def at_hand(self, part: Examples) -> Examples:
+        return Examples(self.engine(without_head(self.model), {}, part.x), part.y) if self.head_only else part
 
-    def support_predictions(self, weights: Weights, x: Tensor) -> Tensor:
-        return self.engine(HeadAlone(self.model.head) if self._head_only else self.model, weights, x)  # type: ignore[arg-type]
+    def predict_at_hand(self, adapted: Weights, x: Tensor) -> Tensor:
+        return self.engine(HeadAlone(self.model.head), adapted, x) if self.head_only else self.predict(adapted, x)  # type: ignore[arg-type]
 
     def support_loss(self, weights: Weights, support: Examples) -> Tensor:
         """What an inner step descends, of each task: (tasks,). support: as at_hand gives it."""
-        return self.objective.loss(self.support_predictions(weights, support.x), support.y)
+        return self.objective.loss(self.predict_at_hand(weights, support.x), support.y)
 
     def support_gradients(self, weights: Weights, support: Examples, at: int) -> Weights:
         """Each task's own gradient at step `at`. Tasks are independent, so one backward of the summed loss gives them all.

@@ -37,7 +37,7 @@ class LearnedLoss(MAML):
         self.loss = nn.Sequential(nn.Linear(2 * outputs + 1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), last)
 
     def support_loss(self, weights: Weights, support: Examples) -> Tensor:
-        predictions = self.support_predictions(weights, support.x)
+        predictions = self.predict_at_hand(weights, support.x)
         own = self.objective.loss(predictions, support.y)
         y = support.y
         if self.objective is CLASSIFICATION:

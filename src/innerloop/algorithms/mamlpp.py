@@ -37,7 +37,7 @@ class MAMLpp(LearnedRates):
             model.get_parameter(name).requires_grad_(False)
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, per, per_step, **options)
         self.norms, self.multi_step = norms, multi_step
-        self._head_only = self._head_only and not norms
+        self.head_only = self.head_only and not norms
         self.tables = nn.ParameterList(rows.values())
         self.importance = nn.Parameter(torch.zeros(adaptation_steps), requires_grad=False)  # of each step's query loss
         self.anneal(0.0)

@@ -1,7 +1,8 @@
 """The evaluation protocol, in one place: per-episode metrics after 0..K adaptation steps, then mean and 95 % interval over episodes."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.episode import Episode
+from innerloop.episode import Episode, Examples
 from innerloop.objective import CLASSIFICATION, Objective, auroc
 from innerloop.training.batch_statistics import batch_norms, statistics_of_first
 
@@ -46,16 +47,23 @@ def adaptation_curve(
     seconds, objective = 0.0, algorithm.objective
     measured: list[dict[str, Tensor]] = []
     answers: list[Tensor] = []
+    support = algorithm.at_hand(episodes.support)
+    features = features_of_queries(algorithm, episodes, transductive) if algorithm.head_only else None
+
+    def of_queries(adapted: Any, query: Examples) -> Tensor:
+        if features is not None:
+            return algorithm.predict_at_hand(adapted, features)
+        return predict_queries(algorithm, adapted, Episode(episodes.support, query), transductive)
 
     def score(step: int, adapted: Any) -> None:
         query = algorithm.look(adapted, episodes.query, None)
-        predictions = predict_queries(algorithm, adapted, Episode(episodes.support, query), transductive)
+        predictions = of_queries(adapted, query)
         taken.append(step)
         measured.append(measures_of(objective, predictions, query.y, evidence))
         if evidence:
             measured[-1] |= algorithm.more(adapted, query)
             if objective.look is None:
-                measured[-1]["support_loss"] = objective.loss(algorithm.predict(adapted, episodes.support.x), episodes.support.y)
+                measured[-1]["support_loss"] = objective.loss(algorithm.predict_at_hand(adapted, support.x), support.y)
             if algorithm.varied:
                 measured[-1] |= shape_of(episodes)
             measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions), device=predictions.device)
@@ -116,16 +124,26 @@ def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, 
     takes all, normalised by the statistics of the support set; "training", by those that the batch norms were told before
     (statistics_known). What answers all queries jointly is asked for one at a time.
     """
+    return of_each_query(partial(algorithm.predict, adapted), algorithm, episodes, transductive)
+
+
+def features_of_queries(algorithm: Algorithm[Any], episodes: Episode, transductive: Transductive) -> Tensor:
+    """What the head takes of them, where it alone is adapted: the same after any number of steps."""
+    return of_each_query(lambda x: algorithm.at_hand(Examples(x, x)).x, algorithm, episodes, transductive)
+
+
+def of_each_query(function: Callable[[Tensor], Tensor], algorithm: Algorithm[Any], episodes: Episode, transductive: Transductive) -> Tensor:
+    """function of the query sets, by the batches that `transductive` asks for."""
     support, query = episodes
     if transductive is True or not sees_other_queries(algorithm):
-        return algorithm.predict(adapted, query.x)
+        return function(query.x)
     if one_at_a_time(algorithm, transductive):
         batches = (torch.cat([support.x, query.x[:, q : q + 1]], 1) for q in range(query.x.shape[1]))
-        return torch.cat([algorithm.predict(adapted, batch)[:, -1:] for batch in batches], 1)
+        return torch.cat([function(batch)[:, -1:] for batch in batches], 1)
     if transductive == "support":
         with statistics_of_first(algorithm, support.x.shape[1]):
-            return algorithm.predict(adapted, torch.cat([support.x, query.x], 1))[:, support.x.shape[1] :]
-    return algorithm.predict(adapted, query.x)
+            return function(torch.cat([support.x, query.x], 1))[:, support.x.shape[1] :]
+    return function(query.x)
 
 
 def one_at_a_time(algorithm: Algorithm[Any], transductive: Transductive) -> bool:
