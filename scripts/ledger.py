@@ -11,7 +11,7 @@ from innerloop.reports.ledger import HEAD, Row, markdown, read_rows, unfilled, v
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- ledger -->", "<!-- /ledger -->"
 SHORT = ["cell", "article", "published", "ours", "verdict", "minutes"]
-ORDER = ("reproduced", "reached", "above", "explained", "open")
+ORDER = ("reproduced", "reached", "above", "explained", "open", "")
 
 
 def wrapped(text: str) -> str:

@@ -31,16 +31,18 @@ SOURCES = {"code": "read in the authors' code or data", "quoted": "quoted by oth
 class Cell:
     """A number of an article.
 
-    published, ci95: accuracy in %. answers: how many an accuracy without an interval is of. source: one of SOURCES. rerun: the best that
+    published, ci95: accuracy in %. below: where they give no number but an order, the cell whose values are to be higher than this one's;
+    neither: a cell to compare others with. answers: how many an accuracy without an interval is of. source: one of SOURCES. rerun: the best that
     others had who ran it again. run: overrides of train.py. evaluate: those of `innerloop eval` after it; None: the test of the run itself.
     step: of adaptation; None: the last. tasks: how many the authors trained on, where they say. ours: the schedule or the protocol is not
     theirs; departs: in what. explained_by: a cell whose difference from this one explains the gap.
     """
 
     article: str
-    published: float
     run: str
     source: str
+    published: float | None = None
+    below: str | None = None
     ci95: float | None = None
     answers: int | None = None
     rerun: float | None = None
@@ -54,9 +56,16 @@ class Cell:
     @property
     def interval(self) -> float:
         """The one they give; that of an accuracy of so many answers; 0 where nothing is known."""
-        if self.ci95 is None and self.answers:
+        if self.ci95 is None and self.answers and self.published:
             return 196 * math.sqrt(self.published / 100 * (1 - self.published / 100) / self.answers)
         return self.ci95 or 0.0
+
+    @property
+    def claim(self) -> str:
+        """What was published, as text."""
+        if self.below:
+            return f"below {self.below}"
+        return "" if self.published is None else f"{self.published:g}" + (f" ± {self.ci95:g}" if self.ci95 else "")
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,8 @@ def in_a_sentence(name: str, cell: Cell, rows: dict[str, Row | None]) -> str:
         about = dict(zip(HEAD, columns(row, rows), strict=True))
         found = f"in the ledger {about['ours']}, {about['verdict']}"
     scored = f" (after innerloop eval RUN {cell.evaluate})" if cell.evaluate else ""
-    return f"{name}: {cell.article}; published {cell.published:g}, {found}{scored}"
+    published = f"published {cell.claim}, " if cell.claim else ""
+    return f"{name}: {cell.article}; {published}{found}{scored}"
 
 
 def entry(results: dict[str, Any], command: str) -> dict[str, Any]:
@@ -170,8 +180,14 @@ def point_at(entry: dict[str, Any], step: int | None, file: Path) -> dict[str, f
 
 def verdict(row: Row, rows: dict[str, Row | None]) -> str:
     """reproduced: within both intervals, as the authors trained and scored, on no fewer tasks. reached: within them by a recipe of ours.
-    above: better than they say. explained: worse, and the ablation makes up for as much. open: else."""
+    above: better than they say. explained: worse, and the ablation makes up for as much. open: else. Of an order: reproduced where the
+    difference is beyond both intervals; nothing while there is no other row."""
     cell = row.cell
+    if cell.below:
+        higher = rows.get(cell.below)
+        return "" if higher is None else "reproduced" if higher.mean - row.mean > math.hypot(higher.ci95, row.ci95) else "open"
+    if cell.published is None:
+        return ""
     worse = (row.mean - cell.published) * (1 if row.lower_is_better else -1)
     if abs(worse) <= math.hypot(cell.interval, row.ci95):
         return "reached" if cell.ours or (cell.tasks and row.tasks < cell.tasks) else "reproduced"
@@ -184,12 +200,11 @@ def verdict(row: Row, rows: dict[str, Row | None]) -> str:
 def columns(row: Row, rows: dict[str, Row | None]) -> list[str]:
     """A row as text: HEAD."""
     cell, digits = row.cell, 2 if max(map(abs, row.values)) >= 1 else 3
-    published = f"{cell.published:g}" + (f" ± {cell.ci95:g}" if cell.ci95 else "")
     ours = f"{row.mean:.{digits}f} ± {row.ci95:.{digits}f}"
     seeds = ", ".join(f"{value:.{digits}f}" for value in row.values) if len(row.values) > 1 else "one seed"
     seen = f"{row.tasks:,}" + (f" of {cell.tasks:,}" if cell.tasks else "")
     return [
-        row.name, cell.article, published, cell.source, "" if cell.rerun is None else f"{cell.rerun:g}", ours, seeds, verdict(row, rows),
+        row.name, cell.article, cell.claim, cell.source, "" if cell.rerun is None else f"{cell.rerun:g}", ours, seeds, verdict(row, rows),
         seen, f"{row.minutes:.0f}" if row.minutes >= 1 else "< 1", row.machine, ", ".join(row.commits),
     ]  # fmt: skip
 
