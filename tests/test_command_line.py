@@ -158,6 +158,10 @@ def test_load_run_gives_the_trained_weights(finished):
             "task.ways=5 and task.train_ways=3 are not one number, but MAML has one output for each way",
         ),
         (["model.hidden=40"], "innerloop.models.mlp.MLP refuses its arguments"),
+        (
+            ["experiment=sinusoid_article", "algo=joint"],
+            "it settles adaptation_steps itself; leave that out, or where a preset has it, add ~algo.adap",
+        ),
         (["optimizer.lr=-1"], "torch.optim.Adam refuses its arguments: Invalid learning rate: -1"),
         (["trainer.precision=half"], "lightning.Trainer refuses its arguments"),
         (["trainer.devices=many"], "lightning.Trainer refuses its arguments"),

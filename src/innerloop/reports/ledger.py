@@ -32,10 +32,10 @@ class Cell:
     """A number of an article.
 
     published, ci95: accuracy in %. below: where they give no number but an order, the cell whose values are to be higher than this one's;
-    neither: a cell to compare others with. answers: how many an accuracy without an interval is of. source: one of SOURCES. rerun: the best that
-    others had who ran it again. run: overrides of train.py. evaluate: those of `innerloop eval` after it; None: the test of the run itself.
-    step: of adaptation; None: the last. tasks: how many the authors trained on, where they say. ours: the schedule or the protocol is not
-    theirs; departs: in what. explained_by: a cell whose difference from this one explains the gap.
+    neither: a cell to compare others with. answers: how many an accuracy without an interval is of. source: one of SOURCES. rerun: the
+    best that others had who ran it again. run: overrides of train.py. evaluate: those of `innerloop eval` after it; None: the test of the
+    run itself. step: of adaptation; None: the last. tasks: how many the authors trained on, where they say. ours: the schedule or the
+    protocol is not theirs; departs: in what. explained_by: a cell whose difference from this one explains the gap.
     """
 
     article: str

@@ -81,6 +81,8 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         reason = " ".join(str(error).split())
         if unknown := re.search(r"unexpected keyword argument '(\w+)'", reason):
             reason += suggestion(unknown[1], inspect.signature(resolve_name(node._target_)).parameters)
+        elif settled := re.search(r"multiple values for keyword argument '(\w+)'", reason):
+            reason = f"it settles {settled[1]} itself; leave that out, or where a preset has it, add ~{node._get_full_key(settled[1])}"
         raise InputError(f"{node._target_} refuses its arguments: {reason}") from error
 
 
