@@ -90,7 +90,7 @@ def test_help_lists_groups_and_choices_without_torch():
         "algo: alfa, anil, baseline, baseline_pp, boil, cavia, centroid, cnp, fomaml, imaml, imaml_released, in_context, "
         "in_context_examples, joint, learned_loss, learned_rates, maml, mamlpp, matching, metacurvature, metaoptnet, metasgd, "
         "nearest_mean, protomaml, protonet, reptile, ridge, rl2, scratch, sinusoid_oracle, transductive, warp",
-        "engine: learn2learn, loop, vmap",
+        "engine: auto, learn2learn, loop, vmap",
     ):
         assert line in stdout
     probe = "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
