@@ -283,8 +283,7 @@ def test_the_bar_counts_outer_steps_and_tasks(tmp_path):
 
 
 LONG = ["outer_steps=1000000", "val_every=100", "val_episodes=2", "meta_batch_size=2"]
-SIGNALS = pytest.mark.parametrize("sent, code", [(signal.SIGTERM, 143), (signal.SIGINT, 1)], ids=["TERM", "INT"])
-PROCESSES = pytest.param("two processes", marks=pytest.mark.slow)
+TERM, INT = (signal.SIGTERM, 143), (signal.SIGINT, 1)
 
 
 def stopped(command, sent, seen):
@@ -297,9 +296,18 @@ def stopped(command, sent, seen):
     return process.returncode, stderr
 
 
-@SIGNALS
-@pytest.mark.parametrize("kind", ["run", "sweep", PROCESSES])
-def test_a_signal_is_no_success_and_says_where_it_goes_on(sent, code, kind, tmp_path):
+@pytest.mark.parametrize(
+    "kind, sent, code",
+    [
+        ("run", *TERM),
+        ("sweep", *INT),
+        pytest.param("run", *INT, marks=pytest.mark.slow),
+        pytest.param("sweep", *TERM, marks=pytest.mark.slow),
+        pytest.param("two processes", *TERM, marks=pytest.mark.slow),
+        pytest.param("two processes", *INT, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_is_no_success_and_says_where_it_goes_on(kind, sent, code, tmp_path):
     """Whoever waits for it (make, Slurm, a container) must not take it for one; the next job of a sweep is not begun."""
     where = ["-m", f"hydra.sweep.dir={tmp_path}", "seed=0,1"] if kind == "sweep" else [f"hydra.run.dir={tmp_path}"]
     more = ["trainer=ddp", "trainer.accelerator=cpu"] if kind == "two processes" else []
@@ -310,7 +318,7 @@ def test_a_signal_is_no_success_and_says_where_it_goes_on(sent, code, kind, tmp_
     assert not list(tmp_path.rglob("results.json")) and len(list(tmp_path.rglob("checkpoints"))) == 1
 
 
-@SIGNALS
+@pytest.mark.parametrize("sent, code", [TERM, pytest.param(*INT, marks=pytest.mark.slow)])
 def test_an_evaluation_ends_within_seconds_of_a_signal(sent, code, tmp_path):
     """Of hours of batches that take minutes each."""
     call("train.py", *TINY, "task=glyphs", "task.queries=15", "task.shots=1", f"hydra.run.dir={tmp_path / 'run'}")

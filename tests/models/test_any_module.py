@@ -177,7 +177,7 @@ def test_what_is_no_module_is_refused():
         build_run(cfg)
 
 
-@pytest.mark.parametrize("model", ["torchvision", "timm"])
+@pytest.mark.parametrize("model", [pytest.param("torchvision", marks=pytest.mark.slow), "timm"])
 def test_weights_come_from_a_local_file(model, tmp_path):
     import timm
     import torchvision

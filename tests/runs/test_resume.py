@@ -68,7 +68,10 @@ OWN = {"gradient accumulation": ["+trainer.accumulate_grad_batches=2"]}
 RUNS = OWN | {name: overrides for name, overrides in survive.RUNS.items() if "processes" not in name}
 
 
-@pytest.mark.parametrize("name", RUNS)
+SLOW = ("trust region, policies", "rl2")  # others of policies, and of memories in tests/tasks/test_worlds.py, are quick
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in RUNS])
 def test_goes_on_to_the_same_bits(name, tmp_path):
     overrides = [*SHORT, *RUNS[name]]
     run(compose_run(*overrides), tmp_path / "alone")

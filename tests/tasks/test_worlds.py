@@ -422,7 +422,7 @@ def test_memory_goes_on_from_rollout_to_rollout(tmp_path):
     assert torch.equal(before.y, algorithm.look(memories[2], episodes.query, None).y)
 
 
-@pytest.mark.parametrize("task", ["bandit", "cartpole"])
+@pytest.mark.parametrize("task", ["bandit", pytest.param("cartpole", marks=pytest.mark.slow)])
 def test_memory_learns_and_goes_on_to_the_same_bits(task, tmp_path):
     cfg = compose_run(*SMALL, f"task={task}", "task.horizon=4", "algo=rl2", "outer_steps=8", "val_every=4", "threads=2")
     whole = run(cfg, tmp_path)
