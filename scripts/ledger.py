@@ -1,6 +1,6 @@
 """Writes the tables of published numbers beside ours, from ledger/: python scripts/ledger.py
 
-docs/ledger.md has all rows, README.md the ten that say most: reproduced before reached, above, explained and open.
+docs/ledger.md has all rows, README.md ten: of each article's data set the one of the best verdict.
 """
 
 import textwrap
@@ -25,10 +25,14 @@ def filled(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
 
 
-def best(rows: dict[str, Row | None], count: int = 10) -> dict[str, Row | None]:
-    there = {name: row for name, row in rows.items() if row}
-    ranked = sorted(there, key=lambda name: ORDER.index(verdict(there[name], rows)))
-    return {name: rows[name] for name in ranked[:count]}
+def best(rows: dict[str, Row | None], count: int = 10) -> list[str]:
+    """The row of the best verdict of each article's data set, as many as that, in the order of the ledger."""
+    there = {name: row for name, row in rows.items() if row and not row.cell.article.startswith("the same")}
+    first: dict[str, str] = {}
+    for name in sorted(there, key=lambda name: ORDER.index(verdict(there[name], rows))):
+        first.setdefault(", ".join(there[name].cell.article.split(", ")[:2]), name)
+    chosen = list(first.values())[:count]
+    return [name for name in there if name in chosen]
 
 
 def pages() -> dict[Path, str]:
@@ -42,7 +46,7 @@ def pages() -> dict[Path, str]:
     missing = [f"Not run yet: {', '.join(unfilled(rows))}."] if unfilled(rows) else []
     parts = [listed, *missing]
     table = "\n\n".join([markdown(rows, HEAD), "Where ours departs from the article:", *map(wrapped, parts)])
-    of = {ROOT / "docs/ledger.md": table, ROOT / "README.md": markdown(best(rows), SHORT)}
+    of = {ROOT / "docs/ledger.md": table, ROOT / "README.md": markdown(rows, SHORT, best(rows))}
     return {path: filled(path.read_text(), table) for path, table in of.items()}
 
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from innerloop.config import InputError
-from innerloop.runs import settings
+from innerloop.runs import experiment, settings
 from innerloop.runs.experiment import run
 from innerloop.training.checkpoint import read
 from innerloop.training.learner import MetaLearner
@@ -150,6 +150,14 @@ def test_a_checkpoint_of_other_settings_is_refused_and_stays(stopped):
     with pytest.raises(InputError, match=r"step-00000030.ckpt is of a run with other settings \(optimizer.lr=0.5 there .* resume=force"):
         run(compose_run(*SHORT), stopped)
     assert path.exists()
+
+
+def test_results_name_the_machines_that_a_run_was_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "hardware", lambda: "a GPU, 16 cores")
+    interrupted(SHORT, tmp_path, 23)
+    interrupted(SHORT, tmp_path, 33)
+    monkeypatch.setattr(experiment, "hardware", lambda: "a CPU, 2 cores")
+    assert run(compose_run(*SHORT), tmp_path)["hardware"] == "a GPU, 16 cores, then a CPU, 2 cores"
 
 
 def test_missing_checkpoints(stopped, alone, caplog):

@@ -161,7 +161,7 @@ def row_of(name: str, cell: Cell, files: list[Path]) -> Row | None:
         name, cell,
         [scale * point["value"] for point in points], [scale * point["ci95"] for point in points], entries[0]["lower_is_better"],
         entries[0]["tasks"], statistics.mean(seconds) / 60, entries[0]["episodes"],
-        ", ".join(dict.fromkeys(entry["hardware"].split(",")[0] for entry in entries)),
+        ", ".join(dict.fromkeys(of.split(",")[0] for entry in entries for of in entry["hardware"].split(", then "))),
         list(dict.fromkeys(short(entry["commit"]) for entry in entries)),
     )  # fmt: skip
 
@@ -227,8 +227,9 @@ def ledger_table(rows: dict[str, Row | None]) -> Table:
     return table
 
 
-def markdown(rows: dict[str, Row | None], of: list[str]) -> str:
-    """The columns `of` HEAD, of the rows that there are."""
+def markdown(rows: dict[str, Row | None], of: list[str], names: list[str] | None = None) -> str:
+    """The columns `of` HEAD, of the rows that there are, or of those of these names."""
     lines = [of, ["---"] * len(of)]
-    lines += [[dict(zip(HEAD, columns(row, rows), strict=True))[column] for column in of] for row in rows.values() if row]
+    shown = [row for name, row in rows.items() if row and (names is None or name in names)]
+    lines += [[dict(zip(HEAD, columns(row, rows), strict=True))[column] for column in of] for row in shown]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

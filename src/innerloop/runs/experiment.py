@@ -23,6 +23,7 @@ from innerloop.runs.build import Run, build_run, build_trainer
 from innerloop.runs.evidence import evidence_path, ids_and_targets
 from innerloop.runs.folder import ENDS, claimed, read_results
 from innerloop.runs.learner_file import write_learner
+from innerloop.runs.provenance import hardware
 from innerloop.runs.results import Training, write_results
 from innerloop.runs.settings import check_same_run, origin_of, with_output_dir
 from innerloop.runs.trained_split import check_unseen, keep_split
@@ -74,11 +75,13 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     state = latest(directory / "checkpoints", origin, force)
     if state:
         go_on_as_before(built, *state)
+    before = state[1]["innerloop"]["origin"].get("machines", []) if state else []
+    origin["machines"] = list(dict.fromkeys([*before, hardware()]))
     trainer = build_trainer(cfg, origin, built.learner.steps_at_once)
     rank_zero_only(results.unlink)(missing_ok=True)  # of other settings
     rank_zero_only(write_whole)(directory / "config.yaml", OmegaConf.to_yaml(with_output_dir(cfg, None)).encode())
     with closed_after(trainer):
-        training = train(built, trainer, state)
+        training = train(built, trainer, state)._replace(machines=origin["machines"])
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             write_learner(directory, built)
         return test(built, trainer, results, training)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +22,13 @@ from innerloop.training.lightning_settings import accumulated
 
 
 class Training(NamedTuple):
-    """What training took, and the lowest validation loss; None where it was not this process that trained."""
+    """What training took, and the lowest validation loss; None where it was not this process that trained. machines: that it ran on, in
+    turn."""
 
     outer_steps: int
     seconds: float | None
     val_loss: float | None
+    machines: Sequence[str] = ()
 
 
 def write_results(
@@ -76,7 +79,7 @@ def write_results(
         "commit": commit(),
         "project": code_of_project(),
         "versions": versions(),
-        "hardware": hardware(),
+        "hardware": ", then ".join(training.machines) or hardware(),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
     write_evidence(evidence_path(path), curve, ids)
