@@ -40,7 +40,9 @@ def scored(cell: Cell, folder: Path) -> dict[str, Any]:
         return results
     from innerloop.runs.rescore import rescore  # loads torch
 
-    return rescore(folder, shlex.split(cell.evaluate))[0] | {key: results[key] for key in ("train_seconds", "hardware")}
+    found = rescore(folder, shlex.split(cell.evaluate))[0]
+    machines = ", then ".join(dict.fromkeys([results["hardware"], found["hardware"]]))
+    return found | {"train_seconds": results["train_seconds"], "commit": results["commit"], "hardware": machines}
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ def test_intervals_are_over_seeds_and_episodes():
         (replace(ROW, cell=replace(ORDER, below="other")), "reproduced"),
         (replace(ROW, values=[98.2, 98.4], cell=replace(ORDER, below="other")), "open"),
         (replace(ROW, values=[98.8, 99.0], cell=replace(ORDER, below="other")), "open"),
+        (replace(ROW, tasks=999, cell=replace(ORDER, below="other")), "reached"),
         (replace(ROW, cell=replace(ORDER, below="not run")), ""),
         (replace(ROW, cell=replace(ORDER, below=None)), ""),
     ],
@@ -118,6 +119,9 @@ def test_what_does_not_fit_is_said(tmp_path):
     write(tmp_path / "b", {"x": {"article": "X", "published": 1, "run": "r", "source": "a friend"}}, {})
     with pytest.raises(InputError, match="source must be one of code, quoted, memory"):
         read_cells(tmp_path / "b")
+    write(tmp_path / "d", {"x": dict(ORDER.__dict__, below="y")}, {})
+    with pytest.raises(InputError, match="x: below names no cell, y"):
+        read_cells(tmp_path / "d")
     write(tmp_path / "c", {"x": dict(CELL.__dict__, step=3)}, {"x/seed0.json": entry(results(0.9), "")})
     with pytest.raises(InputError, match="has no step 3"):
         read_rows(tmp_path / "c")
@@ -150,9 +154,13 @@ def test_a_cell_is_run_and_entered(tmp_path, monkeypatch, capsys):
     for cell in ("tiny", "wide"):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", cell, "--seeds", "0"])
         reproduce.main()
+        (trained,) = (tmp_path / "outputs").glob("*/0/results.json")  # elsewhere, from other code
+        content = json.loads(trained.read_text()) | {"hardware": "a GPU, 16 cores", "commit": "b" * 40}
+        trained.write_text(json.dumps(content))
     tiny, wide = (json.loads((tmp_path / "ledger" / cell / "seed0.json").read_text()) for cell in ("tiny", "wide"))
     assert tiny["tasks"] == wide["tasks"] == 4 and tiny["curve"] != wide["curve"]
     assert wide["command"].endswith("innerloop eval RUN task.shots=20") and wide["train_seconds"] == tiny["train_seconds"]
+    assert wide["commit"] == "b" * 40 and wide["hardware"] == f"a GPU, 16 cores, then {tiny['hardware']}"
     assert len([*(tmp_path / "outputs").glob("*/0/results.json")]) == 1
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "other"])
     with pytest.raises(InputError, match="there is no cell other; the ledger has tiny, wide"):

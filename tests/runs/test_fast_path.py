@@ -32,6 +32,7 @@ LONG = ["outer_steps=16000", "meta_batch_size=25"]
         ([*LONG, "model.hidden=[500,500]"], False),
         ([*LONG, "task=glyphs", "engine=vmap", "model.filters=4"], False),
         ([*LONG, "task=compass"], False),
+        ([*LONG, "callbacks=ema"], False),
         ([*LONG, "task=tabular", "algo=protonet"], True),
     ],
 )

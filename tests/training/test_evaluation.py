@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.func import functional_call
 
+from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.engine import forward as engines
@@ -175,6 +176,20 @@ def test_strangers_are_told_by_the_largest_logit_and_count_for_nothing_else():
     assert found["auroc"].tolist() == pytest.approx(wanted, abs=1e-12)
     predictions[3, 35] = torch.nan
     assert measures_of(CLASSIFICATION, predictions, y, evidence=True)["auroc"].isnan().tolist() == [task == 3 for task in range(8)]
+
+
+class Calm(ANIL):
+    def predict(self, adapted, x):
+        return super().predict(adapted, x) / 10
+
+
+def test_a_learner_is_scored_by_its_own_predictions():
+    model, shape = make_model("mlp")
+    algorithm = Calm(model, CLASSIFICATION, engines.vmap, 0.1, 3)
+    episodes = classification_episodes(4, shape)
+    losses, _ = algorithm(episodes)
+    curve = adaptation_curve(algorithm, episodes, [3], True, evidence=True)
+    torch.testing.assert_close(curve.measures["loss"][:, 0], losses.detach())
 
 
 @pytest.mark.parametrize("transductive", [True, False, "support", "training"])

@@ -13,6 +13,7 @@ import torch
 import torch._inductor.config
 from torch import nn
 
+import innerloop.training.shares
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.config import InputError
@@ -26,6 +27,7 @@ from innerloop.runs.experiment import run
 from innerloop.tasks.images.glyphs import Glyphs
 from innerloop.training.data import EpisodeDataset
 from innerloop.training.evaluation import adaptation_curve, reported_steps
+from innerloop.training.outer_gradient import outer_gradient
 from innerloop.training.shares import Execution, TaskShares
 from tests.algorithms.test_gradients import CASES, build
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
@@ -117,6 +119,23 @@ def test_a_learner_that_trained_on_threads_can_be_copied():
         shares.take_gradients(episodes)
     twin = copy.deepcopy(shares)
     assert twin._pool is None and torch.equal(twin.take_gradients(episodes)[0], shares.take_gradients(episodes)[0])
+
+
+def test_what_compiled_has_other_gradients_runs_uncompiled(caplog, monkeypatch):
+    """As a CUDA graph has of a weight that a model reaches by another way than its name."""
+
+    def compiled(algorithm, episodes):
+        return lambda episodes: (found := outer_gradient(algorithm, episodes))._replace(gradients=[None, *found.gradients[1:]])
+
+    monkeypatch.setattr(innerloop.training.shares, "compile_outer_gradient", compiled)
+    caplog.set_level(logging.INFO, "innerloop")
+    algorithm = MAML(make_model("mlp")[0], CLASSIFICATION, engines.vmap, 0.1, 1)
+    shares = TaskShares(algorithm, Execution(engines.vmap, None, True), threads=1)
+    for _ in range(3):
+        algorithm.zero_grad()
+        shares.outer_loss(classification_episodes(4, (4,)))[0].backward()
+        assert all(parameter.grad is not None for parameter in algorithm.parameters())
+    assert caplog.text.count("running uncompiled, since compiled the gradients are others") == 1
 
 
 @needs_compiler

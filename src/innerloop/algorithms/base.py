@@ -108,11 +108,11 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
         """x (tasks, n, ...) -> predictions (tasks, n, outputs)."""
 
     def at_hand(self, part: Examples) -> Examples:
-        """What predict_at_hand takes of a part of an episode, made once: where the head alone is adapted, the features before it."""
+        """What predict_at_hand takes of a part of an episode, made once: with `head_only`, the features before the head."""
         return part
 
     def predict_at_hand(self, adapted: Adapted, x: Tensor) -> Tensor:
-        """`predict`, of what at_hand gave."""
+        """Predictions of what at_hand gave."""
         return self.predict(adapted, x)
 
     def look(self, adapted: Adapted, part: Examples, at: int | None) -> Examples:
@@ -259,7 +259,7 @@ class GradientBased(Algorithm[Weights]):
         for name in {name for name, _ in model.named_parameters()} - set(matching("algo.meta_learned", meta_learned, model)):
             model.get_parameter(name).requires_grad_(False)
         self.head_only = getattr(model, "ends_in_head", False) and all(name.startswith("head.") for name in self._adapted)
-        self.head_only = self.head_only and objective.look is None
+        self.head_only = self.head_only and objective.look is None and type(self).predict is GradientBased.predict
         self._rows = [] if head == "own" else [name for name, _ in model.named_parameters() if name in ("head.weight", "head.bias")]
         if not self._adapted.issuperset(self._rows):
             raise InputError(f"algo.head={head} is for a layer `head` that each task adapts, and algo.adapted={adapted} leaves it out")
@@ -280,7 +280,7 @@ class GradientBased(Algorithm[Weights]):
         return Examples(self.engine(without_head(self.model), {}, part.x), part.y) if self.head_only else part
 
     def predict_at_hand(self, adapted: Weights, x: Tensor) -> Tensor:
-        return self.engine(HeadAlone(self.model.head), adapted, x) if self.head_only else self.predict(adapted, x)  # type: ignore[arg-type]
+        return self.engine(HeadAlone(self.model.head) if self.head_only else self.model, adapted, x)  # type: ignore[arg-type]
 
     def support_loss(self, weights: Weights, support: Examples) -> Tensor:
         """What an inner step descends, of each task: (tasks,). support: as at_hand gives it."""

@@ -35,8 +35,6 @@ except ImportError as error:
 class Learn2LearnLoop:
     """The inner loop over learn2learn's clones. `self` is also one of our gradient-based algorithms."""
 
-    head_only = property(lambda self: False, lambda self, value: None)  # each clone is a whole network
-
     def learner(self: Any) -> nn.Module:
         """A fresh learn2learn clone, with `adapt(loss)`."""
         raise NotImplementedError

@@ -111,6 +111,9 @@ def read_cells(folder: Path) -> dict[str, Cell]:
             raise InputError(f"{path}, {name}: {error}") from error
         if found[name].source not in SOURCES:
             raise InputError(f"{path}, {name}: source must be one of {', '.join(SOURCES)}")
+        for key in ("below", "explained_by"):
+            if (other := getattr(found[name], key)) and other not in cells:
+                raise InputError(f"{path}, {name}: {key} names no cell, {other}")
     return found
 
 
@@ -132,7 +135,7 @@ def in_a_sentence(name: str, cell: Cell, rows: dict[str, Row | None]) -> str:
     found = "not in the ledger yet"
     if row := rows[name]:
         about = dict(zip(HEAD, columns(row, rows), strict=True))
-        found = f"in the ledger {about['ours']}, {about['verdict']}"
+        found = f"in the ledger {about['ours']}" + (f", {about['verdict']}" if about["verdict"] else "")
     scored = f" (after innerloop eval RUN {cell.evaluate})" if cell.evaluate else ""
     published = f"published {cell.claim}, " if cell.claim else ""
     return f"{name}: {cell.article}; {published}{found}{scored}"
@@ -185,16 +188,23 @@ def verdict(row: Row, rows: dict[str, Row | None]) -> str:
     cell = row.cell
     if cell.below:
         higher = rows.get(cell.below)
-        return "" if higher is None else "reproduced" if higher.mean - row.mean > math.hypot(higher.ci95, row.ci95) else "open"
+        if higher is None or higher.mean - row.mean <= math.hypot(higher.ci95, row.ci95):
+            return "open" if higher else ""
+        return on_their_terms(row)
     if cell.published is None:
         return ""
     worse = (row.mean - cell.published) * (1 if row.lower_is_better else -1)
     if abs(worse) <= math.hypot(cell.interval, row.ci95):
-        return "reached" if cell.ours or (cell.tasks and row.tasks < cell.tasks) else "reproduced"
+        return on_their_terms(row)
     if worse < 0:
         return "above"
     other = rows.get(cell.explained_by) if cell.explained_by else None
     return "explained" if other and abs(other.mean - row.mean) >= worse else "open"
+
+
+def on_their_terms(row: Row) -> str:
+    """What a row is called that is as they say."""
+    return "reached" if row.cell.ours or (row.cell.tasks and row.tasks < row.cell.tasks) else "reproduced"
 
 
 def columns(row: Row, rows: dict[str, Row | None]) -> list[str]:

@@ -27,10 +27,11 @@ TRAINER = {
 
 def compiling_pays(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
     """For many steps of a small network without convolutions, all tasks at once, on one CPU, and of any network that leaves one GPU idle;
-    by its settings alone, so that an interrupted run decides as it did; one that is made longer than it was may go on compiled."""
+    by its settings and the device, so that an interrupted run decides as it did; one that is made longer than it was may go on compiled."""
     steps = cfg.outer_steps * accumulated(cfg)
     pays = steps >= GPU_STEPS if on_one_gpu(cfg, algorithm) else steps * cfg.meta_batch_size >= TASKS and on_one_cpu(cfg, algorithm)
-    return pays and is_usual(tasks, algorithm) and not getattr(algorithm, "checkpoint_inner", False)
+    known = CALLBACKS.issuperset(cfg.callbacks)  # others may change what was read once
+    return pays and known and is_usual(tasks, algorithm) and not getattr(algorithm, "checkpoint_inner", False)
 
 
 def steps_at_once(cfg: DictConfig, tasks: Tasks, algorithm: Algorithm[Any]) -> int:
@@ -53,7 +54,7 @@ def is_usual(tasks: Tasks, algorithm: Algorithm[Any]) -> bool:
 def on_one_cpu(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:
     """And small: at most WEIGHTS, none of a convolution."""
     small = weights(algorithm) <= WEIGHTS and not any(isinstance(layer, _ConvNd) for layer in algorithm.modules())
-    return small and is_alone(cfg) and cfg.trainer.accelerator == "cpu"
+    return small and is_alone(cfg) and cfg.trainer.get("accelerator") == "cpu"
 
 
 def on_one_gpu(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:

@@ -1,7 +1,10 @@
 """The whole outer gradient, inner loop and all, as one CUDA graph: the GPU runs its thousands of small operations one after the other, and
 does not wait for Python to launch each."""
 
+import contextlib
 import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -30,6 +33,8 @@ def capture_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
         with torch.cuda.stream(beside):
             for _ in range(WARM_UP):
                 outer_gradient_at(here(algorithm), algorithm, held)
+            with refused_to_wait():
+                outer_gradient_at(here(algorithm), algorithm, held)
         torch.cuda.current_stream().wait_stream(beside)
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may go on
             made = outer_gradient_at(here(algorithm), algorithm, held)
@@ -49,6 +54,19 @@ def capture_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Comp
         return OuterGradient(made.losses.clone(), made.predictions.clone(), gradients)
 
     return run
+
+
+@contextlib.contextmanager
+def refused_to_wait() -> Iterator[None]:
+    """What would wait for the GPU raises here, where it does no harm, and not in the middle of a capture."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it does not find all
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
 
 def here(algorithm: Algorithm[Any]) -> Weights:

@@ -47,7 +47,8 @@ def adaptation_curve(
     seconds, objective = 0.0, algorithm.objective
     measured: list[dict[str, Tensor]] = []
     answers: list[Tensor] = []
-    support = algorithm.at_hand(episodes.support)
+    fitted = algorithm.predict_at_hand if algorithm.head_only else algorithm.predict
+    support = algorithm.at_hand(episodes.support) if algorithm.head_only and evidence else episodes.support
     features = features_of_queries(algorithm, episodes, transductive) if algorithm.head_only else None
 
     def of_queries(adapted: Any, query: Examples) -> Tensor:
@@ -63,7 +64,7 @@ def adaptation_curve(
         if evidence:
             measured[-1] |= algorithm.more(adapted, query)
             if objective.look is None:
-                measured[-1]["support_loss"] = objective.loss(algorithm.predict_at_hand(adapted, support.x), support.y)
+                measured[-1]["support_loss"] = objective.loss(fitted(adapted, support.x), support.y)
             if algorithm.varied:
                 measured[-1] |= shape_of(episodes)
             measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions), device=predictions.device)

@@ -216,6 +216,9 @@ class MetaLearner(LightningModule):
         where = f"{loss.item()} at outer step {self.global_step} with {rates}"
         return f"the loss is {where}; lower one of them (last good checkpoint: {best})"
 
+    def on_train_end(self) -> None:
+        self.shares.forget_compiled()
+
     def on_validation_epoch_start(self) -> None:
         self.take_statistics(self.trainer.datamodule)  # type: ignore[attr-defined]
 

@@ -12,7 +12,7 @@ from innerloop.training.trust_region import TrustRegion
 
 def on_gpu(cfg: DictConfig) -> bool:
     """Whether it trains on GPUs of CUDA."""
-    return cfg.trainer.accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+    return cfg.trainer.get("accelerator") in ("gpu", "cuda", "auto") and torch.cuda.is_available()
 
 
 def accumulated(cfg: DictConfig) -> int:

@@ -13,6 +13,8 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.engine.forward import Weights
 from innerloop.episode import Episode
 
+FAR, TINY = 0.1, 1e-6  # of a norm; a first inner step of Adam makes much of a rounding
+
 
 class OuterGradient(NamedTuple):
     """losses (tasks,), predictions (tasks, n, outputs), and the summed losses' gradient for each trained parameter, of its shape (None:
@@ -39,6 +41,14 @@ def outer_gradient_at(weights: Weights, algorithm: Algorithm[Any], episodes: Epi
     trained = [weight for weight in weights.values() if weight.requires_grad]
     gradients = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
     return OuterGradient(losses.detach(), predictions.detach(), list(gradients))
+
+
+def agrees(made: OuterGradient, wanted: OuterGradient) -> bool:
+    """Whether gradients are there for the same parameters, and are the same but for how they are summed."""
+    return all(
+        (a is None) is (b is None) and (a is None or b is None or bool((a - b).norm() <= FAR * b.norm() + TINY))
+        for a, b in zip(made.gradients, wanted.gradients, strict=True)
+    )
 
 
 class WithGradients(Function):

@@ -19,7 +19,7 @@ from innerloop.engine.forward import Engine, learn2learn
 from innerloop.episode import Episode, Examples
 from innerloop.training.captured import capture_outer_gradient
 from innerloop.training.compiled import compile_outer_gradient
-from innerloop.training.outer_gradient import Compiled, OuterGradient, WithGradients, combined, outer_gradient, scaled, summed
+from innerloop.training.outer_gradient import Compiled, OuterGradient, WithGradients, agrees, combined, outer_gradient, scaled, summed
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -65,6 +65,7 @@ class TaskShares:
         self.obstacle: str | None = UNKNOWN
         self.whole = False
         self._compiled: dict[Any, Compiled | None] = {}
+        self._places: list[int] = []
         self._pool: ThreadPoolExecutor | None = None
         self._copies: list[Algorithm[Any]] = []
 
@@ -124,10 +125,8 @@ class TaskShares:
             raise InputError("engine.chunk_size does not go with trainer.precision=16-mixed, which scales the loss; use bf16-mixed")
         shares = cut(episodes, size)
         if self._compiles():
-            make = capture_outer_gradient if device == "cuda" else compile_outer_gradient
             for share in shares:  # here, since tracing changes torch for all threads
-                if self._key(share) not in self._compiled:
-                    self._compiled[self._key(share)] = make(self.algorithm, share)
+                self._compile(share)
         threads, count = self._threads(len(shares)), len(shares)
         of_threads = [shares[count * thread // threads : count * (thread + 1) // threads] for thread in range(threads)]
         return combined(self._side_by_side(self._sum, of_threads))
@@ -205,13 +204,27 @@ class TaskShares:
         return bool(self.execution.compile) and self.obstacle is None
 
     def _outer_gradient(self, algorithm: Algorithm[Any], share: Episode) -> OuterGradient:
-        compiled = self._compiled.get(self._key(share)) if self._compiles() else None
+        compiled = self._compiled.get(shapes_of(share)) if self._compiles() else None
         return compiled(share) if compiled else outer_gradient(algorithm, share)
 
-    def _key(self, share: Episode) -> Any:
-        """What was compiled was so for these shapes, and captured for these places in memory: a learner may leave the GPU and come back."""
-        places = [p.data_ptr() for p in self._parameters] if share.support.x.is_cuda else []
-        return tuple((v.shape, v.stride(), v.dtype, v.device) for part in share for v in part), *places
+    def _compile(self, share: Episode) -> None:
+        """Where that was not done for these shapes or, of a CUDA graph, for where the weights lie: they may leave the GPU and be back."""
+        on_gpu = share.support.x.is_cuda
+        places = [v.data_ptr() for v in (*self.algorithm.parameters(), *self.algorithm.buffers())] if on_gpu else []
+        if places != self._places:
+            self._compiled.clear()
+            self._places = places
+        if shapes_of(share) in self._compiled:
+            return
+        compiled = (capture_outer_gradient if on_gpu else compile_outer_gradient)(self.algorithm, share)
+        if compiled and not agrees(compiled(share), outer_gradient(self.algorithm, share)):
+            log.info("engine.compile: running uncompiled, since compiled the gradients are others: the model may hold a weight twice")
+            compiled = None
+        self._compiled[shapes_of(share)] = compiled
+
+    def forget_compiled(self) -> None:
+        """A graph holds the memory of an outer gradient."""
+        self._compiled.clear()
 
 
 def cut(episodes: Episode, size: int) -> list[Episode]:
@@ -220,3 +233,8 @@ def cut(episodes: Episode, size: int) -> list[Episode]:
     if size >= tasks:
         return [episodes]
     return [Episode(*(Examples(*(v[start : start + size] for v in part)) for part in episodes)) for start in range(0, tasks, size)]
+
+
+def shapes_of(episodes: Episode) -> Any:
+    """What a compiled function was compiled for."""
+    return tuple((v.shape, v.stride(), v.dtype, v.device) for part in episodes for v in part)
