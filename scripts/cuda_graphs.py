@@ -1,6 +1,6 @@
-"""What a CUDA graph saves: python scripts/cuda_graphs.py [--device cuda] [--seconds 1] [PRESET ...]
+"""What a CUDA graph saves: python scripts/cuda_graphs.py [--device cuda] [--seconds 1] [SETTINGS ...]
 
-Milliseconds of one outer gradient of a preset of conf/experiment, first with each operation launched from Python, then as one graph
+Milliseconds of one outer gradient under overrides of train.py, first with each operation launched from Python, then as one graph
 (engine.compile=true on a GPU), of the same meta-batch. On a CPU, where there are no such graphs, torch.compile stands for it. A table on
 the screen; nothing is trained.
 """
@@ -24,41 +24,44 @@ from innerloop.training.captured import capture_outer_gradient
 from innerloop.training.compiled import compile_outer_gradient
 from innerloop.training.outer_gradient import outer_gradient
 
-PRESETS = ["omniglot_maml_article", "omniglot_maml_article algo=fomaml", "omniglot_reptile_article", "omniglot_protonet_article"]
+SETTINGS = [
+    "experiment=omniglot_maml_article", "experiment=omniglot_maml_article algo=fomaml", "experiment=omniglot_reptile_article",
+    "experiment=omniglot_protonet_article", "task=sinusoid algo=maml",
+]  # fmt: skip
 
 
 def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", metavar="PRESET", default=PRESETS, help='such as "omniglot_maml_article algo=fomaml"')
+    parser.add_argument("settings", nargs="*", metavar="SETTINGS", default=SETTINGS, help='such as "task=glyphs algo=fomaml"')
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=1.0, help="that each is run for")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU; --device cpu times torch.compile")
     name = torch.cuda.get_device_name() if arguments.device == "cuda" else arguments.device
-    table = Table("preset", "launched, ms", "graph, ms", "ratio", title=f"an outer gradient on {name}, engine=vmap")
-    for preset in arguments.presets:
-        launched, graph = measure(preset, arguments.device, arguments.seconds)
-        table.add_row(preset, f"{launched:.2f}", f"{graph:.2f}", f"{launched / graph:.1f}")
+    table = Table("settings", "launched, ms", "graph, ms", "ratio", title=f"an outer gradient on {name}, engine=vmap")
+    for settings in arguments.settings:
+        launched, graph = measure(settings, arguments.device, arguments.seconds)
+        table.add_row(settings, f"{launched:.2f}", f"{graph:.2f}", f"{launched / graph:.1f}")
     Console(width=120).print(table)
 
 
-def measure(preset: str, device: str, seconds: float) -> tuple[float, float]:
+def measure(settings: str, device: str, seconds: float) -> tuple[float, float]:
     """Milliseconds without and with the graph."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            cfg = compose("train", overrides=["engine=vmap", "engine.compile=false", *f"experiment={preset}".split()])
+            cfg = compose("train", overrides=["engine=vmap", "engine.compile=false", *settings.split()])
         except HydraException as error:
-            raise SystemExit(f"{preset}: {str(error).splitlines()[0]}") from None
+            raise SystemExit(f"{settings}: {str(error).splitlines()[0]}") from None
     run = build_run(cfg)
     learner = run.learner.to(device).train()
     algorithm, episodes = learner.algorithm, learner.beside_weights(run.data.train_episodes.meta_batch(range(cfg.meta_batch_size)))
     make: Any = capture_outer_gradient if device == "cuda" else compile_outer_gradient
     graph = make(algorithm, episodes)
     if graph is None:
-        raise SystemExit(f"{preset} has no graph")
+        raise SystemExit(f"{settings}: no graph")
     return milliseconds(lambda: outer_gradient(algorithm, episodes), seconds), milliseconds(lambda: graph(episodes), seconds)
 
 

@@ -194,7 +194,7 @@ def test_a_learner_is_scored_by_its_own_predictions():
 
 @pytest.mark.parametrize("transductive", [True, False, "support", "training"])
 @pytest.mark.parametrize("algo", ["anil", "baseline", "baseline_pp"])
-def test_queries_go_through_a_body_that_is_not_adapted_once(algo, transductive, monkeypatch):
+def test_queries_go_through_a_body_that_is_not_adapted_once(algo, transductive):
     """Whatever the number of reported steps; and the curve is that of a pass for each."""
     settings = ["task=glyphs", "task.shots=1", "task.queries=2", "model.filters=4", f"algo={algo}", f"transductive={transductive}", *TINY]
     built = build_run(compose_run(*settings))

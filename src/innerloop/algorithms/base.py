@@ -107,9 +107,9 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
     def predict(self, adapted: Adapted, x: Tensor) -> Tensor:
         """x (tasks, n, ...) -> predictions (tasks, n, outputs)."""
 
-    def at_hand(self, part: Examples) -> Examples:
-        """What predict_at_hand takes of a part of an episode, made once: with `head_only`, the features before the head."""
-        return part
+    def at_hand(self, x: Tensor) -> Tensor:
+        """What predict_at_hand takes of the inputs of an episode, made once: with `head_only`, the features before the head."""
+        return x
 
     def predict_at_hand(self, adapted: Adapted, x: Tensor) -> Tensor:
         """Predictions of what at_hand gave."""
@@ -276,14 +276,14 @@ class GradientBased(Algorithm[Weights]):
             weights[name] = weights[name].expand(-1, self.ways_at_hand or self._outputs, *weights[name].shape[2:])
         return weights
 
-    def at_hand(self, part: Examples) -> Examples:
-        return Examples(self.engine(without_head(self.model), {}, part.x), part.y) if self.head_only else part
+    def at_hand(self, x: Tensor) -> Tensor:
+        return self.engine(without_head(self.model), {}, x) if self.head_only else x
 
     def predict_at_hand(self, adapted: Weights, x: Tensor) -> Tensor:
         return self.engine(HeadAlone(self.model.head) if self.head_only else self.model, adapted, x)  # type: ignore[arg-type]
 
     def support_loss(self, weights: Weights, support: Examples) -> Tensor:
-        """What an inner step descends, of each task: (tasks,). support: as at_hand gives it."""
+        """What an inner step descends, of each task: (tasks,). support: its inputs as at_hand gives them."""
         return self.objective.loss(self.predict_at_hand(weights, support.x), support.y)
 
     def support_gradients(self, weights: Weights, support: Examples, at: int) -> Weights:
@@ -328,7 +328,7 @@ class GradientBased(Algorithm[Weights]):
         state = self.inner_optimizer.begin(weights)
         yield weights
         if steps:
-            support = self.at_hand(support)
+            support = support._replace(x=self.at_hand(support.x))
         for at, batch in enumerate(self.batches(support, steps)):
             batch = self.look(weights, batch, at)
             if self.checkpoint_inner and torch.is_grad_enabled():

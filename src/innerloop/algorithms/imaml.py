@@ -61,7 +61,7 @@ class IMAML(MAML):
     def stationary(self, weights: Weights, support: Examples) -> Weights:
         """The same weights, with the outer gradient that they have as the minimum."""
         start = self.initial_weights(support)
-        support = self.at_hand(support)
+        support = support._replace(x=self.at_hand(support.x))
         fast = [weight.detach().requires_grad_() for weight in weights.values()]
         loss = self.support_loss(dict(zip(weights, fast, strict=True)), support).sum()
         gradients = torch.autograd.grad(loss, fast, create_graph=True, materialize_grads=True)

@@ -14,7 +14,8 @@ from innerloop.training.lightning_settings import accumulated, in_trust_region, 
 
 TASKS = 400_000  # of training; at so many it pays where nothing was compiled before (docs/performance.md has the times)
 WEIGHTS = 100_000  # at most: larger ones were not timed
-GPU_STEPS, GPU_WEIGHTS = 200, 1_000_000  # from which on, and up to which, a GPU is not left to wait for Python: capturing takes a second
+GPU_STEPS = 200  # of a run that a GPU takes as a CUDA graph: capturing takes a second
+GPU_WEIGHTS = 1_000_000  # at most: of larger networks it was not timed
 SEVERAL = 10  # outer steps at once
 STEPS = 1000  # of training, from which on several are taken at once: in fewer nothing is won that is noticed
 # for which a Lightning step may be several outer steps: others count its steps

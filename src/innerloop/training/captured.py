@@ -19,7 +19,7 @@ WARM_UP = 3  # runs before it, in which libraries choose their kernels and take 
 
 
 def capture_outer_gradient(algorithm: Algorithm[Any], episodes: Episode) -> Compiled | None:
-    """outer_gradient for meta-batches of exactly these shapes, to the bit, while the parameters stay where they are in memory.
+    """outer_gradient, by the same operations, for meta-batches of exactly these shapes, while the parameters stay where they are in memory.
 
     It takes a second, and keeps the memory of one outer gradient. Where it is impossible, as with an operation that waits for the GPU, it
     says so and returns None.

@@ -47,9 +47,9 @@ def adaptation_curve(
     seconds, objective = 0.0, algorithm.objective
     measured: list[dict[str, Tensor]] = []
     answers: list[Tensor] = []
+    features = of_each_query(algorithm.at_hand, algorithm, episodes, transductive) if algorithm.head_only else None
     fitted = algorithm.predict_at_hand if algorithm.head_only else algorithm.predict
-    support = algorithm.at_hand(episodes.support) if algorithm.head_only and evidence else episodes.support
-    features = features_of_queries(algorithm, episodes, transductive) if algorithm.head_only else None
+    support_x = algorithm.at_hand(episodes.support.x) if algorithm.head_only and evidence else episodes.support.x
 
     def of_queries(adapted: Any, query: Examples) -> Tensor:
         if features is not None:
@@ -64,7 +64,7 @@ def adaptation_curve(
         if evidence:
             measured[-1] |= algorithm.more(adapted, query)
             if objective.look is None:
-                measured[-1]["support_loss"] = objective.loss(fitted(adapted, support.x), support.y)
+                measured[-1]["support_loss"] = objective.loss(fitted(adapted, support_x), episodes.support.y)
             if algorithm.varied:
                 measured[-1] |= shape_of(episodes)
             measured[-1]["ms"] = torch.full((len(predictions),), 1000 * seconds / len(predictions), device=predictions.device)
@@ -126,11 +126,6 @@ def predict_queries(algorithm: Algorithm[Any], adapted: Any, episodes: Episode, 
     (statistics_known). What answers all queries jointly is asked for one at a time.
     """
     return of_each_query(partial(algorithm.predict, adapted), algorithm, episodes, transductive)
-
-
-def features_of_queries(algorithm: Algorithm[Any], episodes: Episode, transductive: Transductive) -> Tensor:
-    """What the head takes of them, where it alone is adapted: the same after any number of steps."""
-    return of_each_query(lambda x: algorithm.at_hand(Examples(x, x)).x, algorithm, episodes, transductive)
 
 
 def of_each_query(function: Callable[[Tensor], Tensor], algorithm: Algorithm[Any], episodes: Episode, transductive: Transductive) -> Tensor:
