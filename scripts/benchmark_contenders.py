@@ -143,7 +143,7 @@ def reptile_with(workload: Workload, clone: Any, detach: Any) -> tuple[nn.Module
 
     def backward(episodes: Episode) -> None:
         pooled = Examples(torch.cat([episodes.support.x, episodes.query.x], 1), torch.cat([episodes.support.y, episodes.query.y], 1))
-        batches = list(schedule.minibatches(pooled, workload.steps))
+        batches = list(schedule.batches(pooled, workload.steps))
         for task in range(workload.tasks):
             learner = clone(model)
             detach(learner, keep_requires_grad=True)

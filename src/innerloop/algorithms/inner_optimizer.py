@@ -48,11 +48,12 @@ class Adam(InnerOptimizer):
         directions, after = {}, {}
         for name, gradient in gradients.items():
             mean, square = state[name]
-            mean = self.beta1 * mean + (1 - self.beta1) * gradient
-            square = BETA2 * square + (1 - BETA2) * gradient.square()
+            square = torch.addcmul(BETA2 * square, gradient, gradient, value=1 - BETA2)
+            if self.beta1:
+                mean = torch.lerp(gradient, mean, self.beta1)
             after[name] = [mean, square]
-            corrected = mean / (1 - self.beta1 ** (at + 1)), square / (1 - BETA2 ** (at + 1))
-            directions[name] = self.direction(gradient, *corrected, at)
+            corrected = mean / (1 - self.beta1 ** (at + 1)) if self.beta1 else gradient
+            directions[name] = self.direction(gradient, corrected, square / (1 - BETA2 ** (at + 1)), at)
         return directions, after
 
     def direction(self, gradient: Tensor, mean: Tensor, square: Tensor, at: int) -> Tensor:

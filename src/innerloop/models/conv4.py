@@ -8,8 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from innerloop.config import InputError, check_choice, check_count, check_flag
+from innerloop.models.first_block import first_block
 from innerloop.models.mlp import with_warp
 from innerloop.models.norm_relu_pool import norm_relu_pool
+
+COLOURS = 3  # inputs of a first block, at most
 
 
 def normalisation(norm: str, channels: int) -> nn.Module:
@@ -38,8 +41,11 @@ class ConvBlock(nn.Sequential):
         if not plain or not readable(x):
             return super().forward(x)
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        window = 1 if isinstance(pool, nn.Identity) else 2
+        if convolution.in_channels <= COLOURS and not x.requires_grad:
+            return first_block(x, convolution.weight, norm.weight, norm.bias, norm.eps, convolution.stride[0], window)
         y = functional.conv2d(channels_last(x), convolution.weight, None, convolution.stride, convolution.padding)
-        return norm_relu_pool(y, norm.weight, norm.bias, norm.eps, window=1 if isinstance(pool, nn.Identity) else 2)
+        return norm_relu_pool(y, norm.weight, norm.bias, norm.eps, window)
 
 
 def readable(x: Tensor) -> bool:
@@ -50,6 +56,8 @@ def readable(x: Tensor) -> bool:
 
 def channels_last(x: Tensor) -> Tensor:
     """The images x (n, c, h, w) with the channels of a pixel side by side (torch's own conversion leaves a single channel as it is)."""
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
     pixels = x.permute(0, 2, 3, 1).contiguous()
     n, h, w, c = pixels.shape
     return pixels.as_strided((n, c, h, w), (h * w * c, 1, w * c, c))

@@ -1,0 +1,204 @@
+"""Convolution, batch norm, ReLU and max-pool of a network's first block in one pass, for CPUs and images that need no gradient.
+
+The convolution's output is the largest tensor of the network, and the cheapest to compute: what costs is its trips to memory. Here it is
+never whole. With X the 3x3 patches of the images (a row for each pixel of the output), mu their mean and C their covariance, the output's
+batch statistics are those of X w: mean mu w and variance w C w. So batch norm is a scale and a shift of the convolution's weights
+
+    scale = gamma / sqrt(w C w + eps),  W = scale w,  b = beta - scale mu w
+
+which autograd differentiates, since they are small, and what is left is linear in W and b but for the choice of a winner:
+
+    z = max over each window of  max(0, X W + b)
+
+Its gradient is the sum of the winners' patches, weighted by the gradient of z, and the gradient of that is X U at the winners, for U in
+the place of W. These three are a loop each (compiled by numba at first use, and cached on disk).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from innerloop.models.norm_relu_pool import NONE_WON, arrays, compiled
+
+
+def first_block(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, eps: float, stride: int, window: int) -> Tensor:
+    """x (n, inputs, h, w), weight (channels, inputs, 3, 3), gamma and beta (channels,) -> (n, channels, h', w'), channels last in memory.
+
+    The convolution pads by 1; window 1 is no pooling. float32 or float64 on a CPU; differentiable twice, but not in x.
+    """
+    n, inputs, h, w = x.shape
+    size = (h - 1) // stride + 1, (w - 1) // stride + 1
+    padded = functional.pad(x.detach(), (1, 1 + 4 * stride, 1, 1))
+    phases = torch.stack([padded[..., phase::stride][..., : size[1] + 2] for phase in range(stride)])
+    sums, products = np.zeros(9 * inputs), np.zeros((9 * inputs, 9 * inputs))
+    patch_sums(*arrays(phases), stride, *size, sums, products)
+    mean = sums / (n * size[0] * size[1])
+    covariance = products / (n * size[0] * size[1]) - np.outer(mean, mean)
+    flat = weight.flatten(1).double()  # the variance is a difference of larger numbers
+    scale = gamma / ((flat @ torch.from_numpy(covariance) * flat).sum(1) + eps).sqrt()
+    folded = scale[:, None] * flat
+    shift = beta - folded @ torch.from_numpy(mean)
+    windows = size[0] // window, size[1] // window
+    return ConvReluPool.apply(padded, folded.T.to(x.dtype), shift.to(x.dtype), stride, window, windows).permute(0, 3, 1, 2)
+
+
+class ConvReluPool(Function):
+    """padded (n, inputs, h + 2, w + 2), weight (9 inputs, channels), shift (channels,) -> (n, h', w', channels)."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, weight: Tensor, shift: Tensor, stride: int, window: int, windows: tuple[int, int]) -> Tensor:
+        z = padded.new_empty(len(padded), *windows, len(shift))
+        winner = torch.empty(z.shape, dtype=torch.uint8)
+        forward(*arrays(padded, weight, shift), stride, window, *arrays(z, winner))
+        ctx.save_for_backward(padded, winner)
+        ctx.stride, ctx.window = stride, window
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor) -> Any:
+        grad_weight, grad_shift = SumOfWinners.apply(grad_z.contiguous(), *ctx.saved_tensors, ctx.stride, ctx.window)
+        return None, grad_weight, grad_shift, None, None, None
+
+
+class SumOfWinners(Function):
+    @staticmethod
+    def forward(ctx: Any, grad_z: Tensor, padded: Tensor, winner: Tensor, stride: int, window: int) -> Any:
+        channels = grad_z.shape[-1]
+        grad_weight, grad_shift = grad_z.new_empty(9 * padded.shape[1], channels), grad_z.new_empty(channels)
+        sum_of_winners(*arrays(grad_z, padded, winner), stride, window, *arrays(grad_weight, grad_shift))
+        ctx.save_for_backward(padded, winner)
+        ctx.stride, ctx.window = stride, window
+        return grad_weight, grad_shift
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight: Tensor, shift: Tensor) -> Any:
+        padded, winner = ctx.saved_tensors
+        z = weight.new_empty(winner.shape)
+        at_winners(*arrays(padded, weight, shift, winner), ctx.stride, ctx.window, *arrays(z))
+        return z, None, None, None, None
+
+
+@compiled
+def patch_sums(phases, stride, height, width, sums, products):  # type: ignore[no-untyped-def]
+    """Over all pixels of the output, of the patches and of the products of any two of their values.
+
+    phases (stride, ...): the images with their columns 0, stride, 2 stride, ... side by side, then columns 1, ..., so that it vectorises.
+    """
+    n, size = phases.shape[1], len(sums)
+    for j in range(size):
+        for k in range(j, size):
+            total, total_product = 0.0, 0.0
+            for i in range(n):
+                for row in range(height):
+                    one = phases[j % 3 % stride, i, j // 9, row * stride + j % 9 // 3, j % 3 // stride :][:width]
+                    other = phases[k % 3 % stride, i, k // 9, row * stride + k % 9 // 3, k % 3 // stride :][:width]
+                    value, product = phases.dtype.type(0), phases.dtype.type(0)
+                    for column in range(width):
+                        value += one[column]
+                        product += one[column] * other[column]
+                    total += value
+                    total_product += product
+            sums[j] = total
+            products[j, k] = products[k, j] = total_product
+
+
+@compiled
+def responses(padded, i, top, stride, weight, shift, out):  # type: ignore[no-untyped-def]
+    """out (width, channels) = the patches of image i of the row of pixels from `top` on, times weight (9 inputs, channels), + shift. Nine
+    products at once stay in registers."""
+    width, channels = out.shape
+    for column in range(width):
+        pixel = out[column]
+        for c in range(channels):
+            pixel[c] = shift[c]
+    for a in range(padded.shape[1]):
+        w0, w1, w2, w3, w4 = weight[9 * a], weight[9 * a + 1], weight[9 * a + 2], weight[9 * a + 3], weight[9 * a + 4]
+        w5, w6, w7, w8 = weight[9 * a + 5], weight[9 * a + 6], weight[9 * a + 7], weight[9 * a + 8]
+        above, beside, below = padded[i, a, top], padded[i, a, top + 1], padded[i, a, top + 2]
+        for column in range(width):
+            pixel, left = out[column], column * stride
+            x0, x1, x2 = above[left], above[left + 1], above[left + 2]
+            x3, x4, x5 = beside[left], beside[left + 1], beside[left + 2]
+            x6, x7, x8 = below[left], below[left + 1], below[left + 2]
+            for c in range(channels):
+                first = x0 * w0[c] + x1 * w1[c] + x2 * w2[c]
+                second = x3 * w3[c] + x4 * w4[c] + x5 * w5[c]
+                pixel[c] += first + second + x6 * w6[c] + x7 * w7[c] + x8 * w8[c]
+
+
+@compiled
+def forward(padded, weight, shift, stride, window, z, winner):  # type: ignore[no-untyped-def]
+    n, height, width, channels = z.shape
+    values = np.empty((window, width * window, channels), z.dtype)
+    for i in range(n):
+        for row in range(height):
+            for line in range(window):
+                responses(padded, i, (row * window + line) * stride, stride, weight, shift, values[line])
+            for column in range(width):
+                out, won = z[i, row, column], winner[i, row, column]
+                for c in range(channels):
+                    out[c] = 0
+                    won[c] = NONE_WON
+                for place in range(window * window):
+                    value, here = values[place // window, column * window + place % window], np.uint8(place)
+                    for c in range(channels):
+                        loses = value[c] <= out[c]  # a NaN does not
+                        out[c] = out[c] if loses else value[c]
+                        won[c] = won[c] if loses else here
+
+
+@compiled
+def sum_of_winners(grad_z, padded, winner, stride, window, grad_weight, grad_shift):  # type: ignore[no-untyped-def]
+    n, height, width, channels = grad_z.shape
+    zero = grad_z.dtype.type(0)
+    shares = np.zeros((window, -(-width * window // 4) * 4, channels), grad_z.dtype)  # each pixel's, and nothing for those beyond the edge
+    total, total_shift = np.zeros(grad_weight.shape), np.zeros(channels)
+    for i in range(n):
+        grad_weight[:] = 0  # of an image, so that a sum over many pixels loses no digits
+        grad_shift[:] = 0
+        for row in range(height):
+            for column in range(width):
+                g, won = grad_z[i, row, column], winner[i, row, column]
+                for place in range(window * window):
+                    share, here = shares[place // window, column * window + place % window], np.uint8(place)
+                    for c in range(channels):
+                        share[c] = g[c] if won[c] == here else zero
+                        grad_shift[c] += share[c]
+            for line in range(window):
+                for column in range(0, shares.shape[1], 4):
+                    top, left = (row * window + line) * stride, column * stride
+                    g0, g1, g2, g3 = shares[line, column], shares[line, column + 1], shares[line, column + 2], shares[line, column + 3]
+                    for k in range(len(grad_weight)):
+                        pixels, at, sums = padded[i, k // 9, top + k % 9 // 3], left + k % 3, grad_weight[k]
+                        x0, x1, x2, x3 = pixels[at], pixels[at + stride], pixels[at + 2 * stride], pixels[at + 3 * stride]
+                        for c in range(channels):
+                            sums[c] += g0[c] * x0 + g1[c] * x1 + g2[c] * x2 + g3[c] * x3
+        total += grad_weight
+        total_shift += grad_shift
+    grad_weight[:] = total
+    grad_shift[:] = total_shift
+
+
+@compiled
+def at_winners(padded, weight, shift, winner, stride, window, z):  # type: ignore[no-untyped-def]
+    n, height, width, channels = z.shape
+    zero = z.dtype.type(0)
+    values = np.empty((window, width * window, channels), z.dtype)
+    for i in range(n):
+        for row in range(height):
+            for line in range(window):
+                responses(padded, i, (row * window + line) * stride, stride, weight, shift, values[line])
+            for column in range(width):
+                out, won = z[i, row, column], winner[i, row, column]
+                for c in range(channels):
+                    out[c] = zero
+                for place in range(window * window):
+                    value, here = values[place // window, column * window + place % window], np.uint8(place)
+                    for c in range(channels):
+                        out[c] += value[c] if won[c] == here else zero
