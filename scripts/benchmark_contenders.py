@@ -120,7 +120,7 @@ def tasks_of(episodes: Episode) -> Any:
 
 def learn2learn(workload: Workload) -> tuple[nn.Module, Callable[[Episode], None]]:
     """learn2learn's loop as its examples write it."""
-    with contextlib.redirect_stderr(open(os.devnull, "w")):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         import learn2learn as l2l
     if workload.reptile:
         return reptile_with(workload, l2l.clone_module, l2l.detach_module)

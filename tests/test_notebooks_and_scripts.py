@@ -96,6 +96,22 @@ def test_benchmark_compares_the_gradient_then_times(tmp_path):
     assert second["ratio"] == pytest.approx(second["tasks_per_second"] / first["tasks_per_second"])
 
 
+@pytest.mark.parametrize("name", ["W1", "W1x5", "W1fo", "W2", "W2fo", "W3", "W4"])
+def test_each_workload_of_the_benchmark_has_learn2learns_gradient(tmp_path, monkeypatch, name):
+    """With fewer tasks and classes."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import benchmark
+    import benchmark_contenders as contenders
+
+    whole = contenders.WORKLOADS[name]
+    small = whole._replace(tasks=2, steps=min(whole.steps, 2), ways=whole.ways and 2)
+    for contender in ("learn2learn", "loop"):
+        gradients = contenders.float64_gradient(*contenders.CONTENDERS[contender][0](small), small, "cpu")
+        np.savez(tmp_path / f"{contender}.npz", *gradients)
+    assert benchmark.gradient_error(tmp_path, "loop", "learn2learn") < benchmark.TOLERANCE
+    assert set(contenders.WORKLOADS) == {"W1", "W1x5", "W1fo", "W2", "W2fo", "W3", "W4"}
+
+
 def test_benchmark_leaves_out_who_is_wrong(tmp_path, monkeypatch):
     """A gradient that is off by a part in a million is not timed."""
     monkeypatch.syspath_prepend(ROOT / "scripts")

@@ -25,34 +25,35 @@ from torch.nn import functional
 
 from innerloop.models.norm_relu_pool import NONE_WON, arrays, compiled
 
+BESIDE = 4  # pixels of a row whose gradients are summed at once; to the right of the images there is room for them
+
 
 def first_block(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, eps: float, stride: int, window: int) -> Tensor:
     """x (n, inputs, h, w), weight (channels, inputs, 3, 3), gamma and beta (channels,) -> (n, channels, h', w'), channels last in memory.
 
     The convolution pads by 1; window 1 is no pooling. float32 or float64 on a CPU; differentiable twice, but not in x.
     """
-    n, inputs, h, w = x.shape
-    size = (h - 1) // stride + 1, (w - 1) // stride + 1
-    padded = functional.pad(x.detach(), (1, 1 + 4 * stride, 1, 1))
-    phases = torch.stack([padded[..., phase::stride][..., : size[1] + 2] for phase in range(stride)])
+    n, inputs, *size = x.shape
+    height, width = ((length - 1) // stride + 1 for length in size)
+    padded = functional.pad(x.detach(), (1, 1 + BESIDE * stride, 1, 1))
     sums, products = np.zeros(9 * inputs), np.zeros((9 * inputs, 9 * inputs))
-    patch_sums(*arrays(phases), stride, *size, sums, products)
-    mean = sums / (n * size[0] * size[1])
-    covariance = products / (n * size[0] * size[1]) - np.outer(mean, mean)
-    flat = weight.flatten(1).double()  # the variance is a difference of larger numbers
+    patch_sums(*arrays(padded), stride, height, width, sums, products)
+    mean = sums / (n * height * width)
+    covariance = products / (n * height * width) - np.outer(mean, mean)
+    flat = weight.flatten(1).double()
     scale = gamma / ((flat @ torch.from_numpy(covariance) * flat).sum(1) + eps).sqrt()
     folded = scale[:, None] * flat
     shift = beta - folded @ torch.from_numpy(mean)
-    windows = size[0] // window, size[1] // window
-    return ConvReluPool.apply(padded, folded.T.to(x.dtype), shift.to(x.dtype), stride, window, windows).permute(0, 3, 1, 2)
+    made = ConvReluPool.apply(padded, folded.T.to(x.dtype), shift.to(x.dtype), stride, window, height // window, width // window)
+    return made.permute(0, 3, 1, 2)
 
 
 class ConvReluPool(Function):
-    """padded (n, inputs, h + 2, w + 2), weight (9 inputs, channels), shift (channels,) -> (n, h', w', channels)."""
+    """The largest of each window: padded images, weight (9 inputs, channels), shift (channels,) -> (n, h', w', channels)."""
 
     @staticmethod
-    def forward(ctx: Any, padded: Tensor, weight: Tensor, shift: Tensor, stride: int, window: int, windows: tuple[int, int]) -> Tensor:
-        z = padded.new_empty(len(padded), *windows, len(shift))
+    def forward(ctx: Any, padded: Tensor, weight: Tensor, shift: Tensor, stride: int, window: int, height: int, width: int) -> Tensor:
+        z = padded.new_empty(len(padded), height, width, len(shift))
         winner = torch.empty(z.shape, dtype=torch.uint8)
         forward(*arrays(padded, weight, shift), stride, window, *arrays(z, winner))
         ctx.save_for_backward(padded, winner)
@@ -62,10 +63,12 @@ class ConvReluPool(Function):
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor) -> Any:
         grad_weight, grad_shift = SumOfWinners.apply(grad_z.contiguous(), *ctx.saved_tensors, ctx.stride, ctx.window)
-        return None, grad_weight, grad_shift, None, None, None
+        return None, grad_weight, grad_shift, None, None, None, None
 
 
 class SumOfWinners(Function):
+    """Its gradient in weight and shift."""
+
     @staticmethod
     def forward(ctx: Any, grad_z: Tensor, padded: Tensor, winner: Tensor, stride: int, window: int) -> Any:
         channels = grad_z.shape[-1]
@@ -85,27 +88,29 @@ class SumOfWinners(Function):
 
 
 @compiled
-def patch_sums(phases, stride, height, width, sums, products):  # type: ignore[no-untyped-def]
-    """Over all pixels of the output, of the patches and of the products of any two of their values.
-
-    phases (stride, ...): the images with their columns 0, stride, 2 stride, ... side by side, then columns 1, ..., so that it vectorises.
-    """
-    n, size = phases.shape[1], len(sums)
-    for j in range(size):
-        for k in range(j, size):
-            total, total_product = 0.0, 0.0
-            for i in range(n):
-                for row in range(height):
-                    one = phases[j % 3 % stride, i, j // 9, row * stride + j % 9 // 3, j % 3 // stride :][:width]
-                    other = phases[k % 3 % stride, i, k // 9, row * stride + k % 9 // 3, k % 3 // stride :][:width]
-                    value, product = phases.dtype.type(0), phases.dtype.type(0)
+def patch_sums(padded, stride, height, width, sums, products):  # type: ignore[no-untyped-def]
+    """Over all pixels of the output, of the patches and of the products of any two of their values."""
+    size = len(sums)
+    patches = np.empty((size, width))  # of a row of pixels; float64, since the variance is a difference of larger numbers
+    for i in range(len(padded)):
+        for row in range(height):
+            for k in range(size):
+                own, pixels = patches[k], padded[i, k // 9, row * stride + k % 9 // 3]
+                for column in range(width):
+                    own[column] = pixels[k % 3 + column * stride]
+            for j in range(size):
+                one, total = patches[j], 0.0
+                for column in range(width):
+                    total += one[column]
+                sums[j] += total
+                for k in range(j, size):
+                    other, total = patches[k], 0.0
                     for column in range(width):
-                        value += one[column]
-                        product += one[column] * other[column]
-                    total += value
-                    total_product += product
-            sums[j] = total
-            products[j, k] = products[k, j] = total_product
+                        total += one[column] * other[column]
+                    products[j, k] += total
+    for j in range(size):
+        for k in range(j):
+            products[j, k] = products[k, j]
 
 
 @compiled
@@ -157,7 +162,9 @@ def forward(padded, weight, shift, stride, window, z, winner):  # type: ignore[n
 def sum_of_winners(grad_z, padded, winner, stride, window, grad_weight, grad_shift):  # type: ignore[no-untyped-def]
     n, height, width, channels = grad_z.shape
     zero = grad_z.dtype.type(0)
-    shares = np.zeros((window, -(-width * window // 4) * 4, channels), grad_z.dtype)  # each pixel's, and nothing for those beyond the edge
+    shares = np.zeros(
+        (window, -(-width * window // BESIDE) * BESIDE, channels), grad_z.dtype
+    )  # each pixel's, and nothing for those beyond the edge
     total, total_shift = np.zeros(grad_weight.shape), np.zeros(channels)
     for i in range(n):
         grad_weight[:] = 0  # of an image, so that a sum over many pixels loses no digits
@@ -171,7 +178,7 @@ def sum_of_winners(grad_z, padded, winner, stride, window, grad_weight, grad_shi
                         share[c] = g[c] if won[c] == here else zero
                         grad_shift[c] += share[c]
             for line in range(window):
-                for column in range(0, shares.shape[1], 4):
+                for column in range(0, shares.shape[1], BESIDE):
                     top, left = (row * window + line) * stride, column * stride
                     g0, g1, g2, g3 = shares[line, column], shares[line, column + 1], shares[line, column + 2], shares[line, column + 3]
                     for k in range(len(grad_weight)):
