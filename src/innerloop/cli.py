@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from innerloop.config import InputError
-from innerloop.console import announced
+from innerloop.console import loading
 from innerloop.project import enter
 
 
@@ -26,7 +26,7 @@ def main() -> None:
             return
         check_there(arguments)
         if arguments.verb not in ("table", "ledger"):
-            with announced("loading PyTorch and Lightning"):
+            with loading():
                 import innerloop.runs.build  # noqa: F401
         if arguments.verb == "eval":
             evaluate_run(arguments.run, arguments.overrides, arguments.trust)

@@ -1,6 +1,8 @@
 """What is told to who sits at the terminal. Imports no torch."""
 
+import atexit
 import contextlib
+import gc
 import logging
 import sys
 import threading
@@ -26,3 +28,20 @@ def announced(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """For the import of PyTorch and Lightning. The garbage collector would look through their half a million objects again and again, a
+    fifth of the time that they take, and find nothing: it leaves them out, now and later."""
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.disable()
+    try:
+        with announced("loading PyTorch and Lightning"):
+            yield
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # or libraries that count what is left at the end report it
+        gc.enable()

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from innerloop.config import InputError, register
-from innerloop.console import announced
+from innerloop.console import loading
 from innerloop.project import CONF, check_names, enter, project
 from innerloop.sweeps import reference  # noqa: F401  what --help says of the settings
 from innerloop.sweeps.launchers import preset_launchers
@@ -18,7 +18,7 @@ preset_launchers(CONF / "hydra" / "launcher_presets")
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def run(cfg: DictConfig) -> float | None:
-    with announced("loading PyTorch and Lightning"):
+    with loading():
         from innerloop.sweeps.job import run_job  # here, so that --help and a sweep's parent stay light
 
     return run_job(cfg)
