@@ -72,11 +72,11 @@ class SumOfWinners(Function):
     @staticmethod
     def forward(ctx: Any, grad_z: Tensor, padded: Tensor, winner: Tensor, stride: int, window: int) -> Any:
         channels = grad_z.shape[-1]
-        grad_weight, grad_shift = grad_z.new_empty(9 * padded.shape[1], channels), grad_z.new_empty(channels)
-        sum_of_winners(*arrays(grad_z, padded, winner), stride, window, *arrays(grad_weight, grad_shift))
+        grad_weight, grad_shift = np.zeros((9 * padded.shape[1], channels)), np.zeros(channels)
+        sum_of_winners(*arrays(grad_z, padded, winner), stride, window, grad_weight, grad_shift)
         ctx.save_for_backward(padded, winner)
         ctx.stride, ctx.window = stride, window
-        return grad_weight, grad_shift
+        return torch.from_numpy(grad_weight).to(grad_z.dtype), torch.from_numpy(grad_shift).to(grad_z.dtype)
 
     @staticmethod
     @once_differentiable
@@ -159,16 +159,33 @@ def forward(padded, weight, shift, stride, window, z, winner):  # type: ignore[n
 
 
 @compiled
+def add_products(padded, i, top, stride, shares, sums):  # type: ignore[no-untyped-def]
+    """sums (9 inputs, channels) += the patches of image i of the row of pixels from `top` on, times their shares (width, channels): what
+    `responses` does, the other way round."""
+    channels = shares.shape[1]
+    for column in range(0, len(shares), BESIDE):
+        left = column * stride
+        g0, g1, g2, g3 = shares[column], shares[column + 1], shares[column + 2], shares[column + 3]
+        for k in range(len(sums)):
+            pixels, at, own = padded[i, k // 9, top + k % 9 // 3], left + k % 3, sums[k]
+            x0, x1, x2, x3 = pixels[at], pixels[at + stride], pixels[at + 2 * stride], pixels[at + 3 * stride]
+            for c in range(channels):
+                own[c] += g0[c] * x0 + g1[c] * x1 + g2[c] * x2 + g3[c] * x3
+
+
+@compiled
 def sum_of_winners(grad_z, padded, winner, stride, window, grad_weight, grad_shift):  # type: ignore[no-untyped-def]
+    """grad_weight and grad_shift are float64 and begin at zero: a sum over many images loses no digits."""
     n, height, width, channels = grad_z.shape
-    zero = grad_z.dtype.type(0)
-    shares = np.zeros(
-        (window, -(-width * window // BESIDE) * BESIDE, channels), grad_z.dtype
-    )  # each pixel's, and nothing for those beyond the edge
-    total, total_shift = np.zeros(grad_weight.shape), np.zeros(channels)
+    size, zero = len(grad_weight), grad_z.dtype.type(0)
+    pixels = -(-width * window // BESIDE) * BESIDE  # beyond the edge the share is nothing
+    shares, sums = np.zeros((window, pixels, channels), grad_z.dtype), np.empty((size, channels), grad_z.dtype)
+    shift_sums = np.empty(channels, grad_z.dtype)
     for i in range(n):
-        grad_weight[:] = 0  # of an image, so that a sum over many pixels loses no digits
-        grad_shift[:] = 0
+        for c in range(channels):
+            shift_sums[c] = zero
+            for k in range(size):
+                sums[k, c] = zero
         for row in range(height):
             for column in range(width):
                 g, won = grad_z[i, row, column], winner[i, row, column]
@@ -176,20 +193,13 @@ def sum_of_winners(grad_z, padded, winner, stride, window, grad_weight, grad_shi
                     share, here = shares[place // window, column * window + place % window], np.uint8(place)
                     for c in range(channels):
                         share[c] = g[c] if won[c] == here else zero
-                        grad_shift[c] += share[c]
+                        shift_sums[c] += share[c]
             for line in range(window):
-                for column in range(0, shares.shape[1], BESIDE):
-                    top, left = (row * window + line) * stride, column * stride
-                    g0, g1, g2, g3 = shares[line, column], shares[line, column + 1], shares[line, column + 2], shares[line, column + 3]
-                    for k in range(len(grad_weight)):
-                        pixels, at, sums = padded[i, k // 9, top + k % 9 // 3], left + k % 3, grad_weight[k]
-                        x0, x1, x2, x3 = pixels[at], pixels[at + stride], pixels[at + 2 * stride], pixels[at + 3 * stride]
-                        for c in range(channels):
-                            sums[c] += g0[c] * x0 + g1[c] * x1 + g2[c] * x2 + g3[c] * x3
-        total += grad_weight
-        total_shift += grad_shift
-    grad_weight[:] = total
-    grad_shift[:] = total_shift
+                add_products(padded, i, (row * window + line) * stride, stride, shares[line], sums)
+        for c in range(channels):
+            grad_shift[c] += shift_sums[c]
+            for k in range(size):
+                grad_weight[k, c] += sums[k, c]
 
 
 @compiled
