@@ -32,16 +32,16 @@ def announced(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """For the import of PyTorch and Lightning. The garbage collector would look through their half a million objects again and again, a
-    fifth of the time that they take, and find nothing: it leaves them out, now and later."""
-    if "torch" in sys.modules:
-        yield
-        return
-    gc.disable()
+    """For the import of PyTorch and Lightning. The garbage collector would look through their 800,000 objects again and again, a sixth of
+    the time that they take, and free 12 MB: it leaves them out, now and later."""
+    anew = "torch" not in sys.modules and gc.isenabled()
+    if anew:
+        gc.disable()
     try:
         with announced("loading PyTorch and Lightning"):
             yield
     finally:
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # or libraries that count what is left at the end report it
-        gc.enable()
+        if anew:
+            gc.freeze()
+            atexit.register(gc.unfreeze)  # or libraries that count what is left at the end report it
+            gc.enable()

@@ -27,7 +27,8 @@ class ConvBlock(nn.Sequential):
     """3x3 convolution, norm, ReLU, max-pool or nothing: x (n, inputs, h, w) -> (n, outputs, h', w').
 
     With batch norm on a CPU, what follows the convolution is one pass over memory (norm_relu_pool.py), and the channels of a pixel lie
-    side by side, which the convolution is quickest with: the same numbers, in half the time.
+    side by side, which the convolution is quickest with: the same numbers, in half the time. Where it begins a network that trains, the
+    convolution is in that pass too (first_block.py).
     """
 
     def __init__(self, inputs: int, outputs: int, norm: str, pool: str) -> None:
@@ -41,11 +42,18 @@ class ConvBlock(nn.Sequential):
         if not plain or not readable(x):
             return super().forward(x)
         assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        window = 1 if isinstance(pool, nn.Identity) else 2
-        if convolution.in_channels <= COLOURS and not x.requires_grad:
-            return first_block(x, convolution.weight, norm.weight, norm.bias, norm.eps, convolution.stride[0], window)
+        if self._begins(x):
+            return first_block(x, convolution.weight, norm.weight, norm.bias, norm.eps)
         y = functional.conv2d(channels_last(x), convolution.weight, None, convolution.stride, convolution.padding)
-        return norm_relu_pool(y, norm.weight, norm.bias, norm.eps, window)
+        return norm_relu_pool(y, norm.weight, norm.bias, norm.eps, window=1 if isinstance(pool, nn.Identity) else 2)
+
+    def _begins(self, x: Tensor) -> bool:
+        """Whether first_block takes it: images, where a gradient is taken, but not theirs. Without one it is no quicker, nor without a
+        pooling, which leaves the output its size."""
+        convolution, _, _, pool = self
+        assert isinstance(convolution, nn.Conv2d)
+        images = x.ndim == 4 and x.shape[1] == convolution.in_channels <= COLOURS and x.dtype == convolution.weight.dtype
+        return images and isinstance(pool, nn.MaxPool2d) and torch.is_grad_enabled() and not x.requires_grad
 
 
 def readable(x: Tensor) -> bool:
