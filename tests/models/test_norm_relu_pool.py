@@ -49,6 +49,17 @@ def test_finite_differences(window: int) -> None:
     assert gradgradcheck(function, inputs())
 
 
+@pytest.mark.parametrize("asked", [[0], [1], [0, 1, 2]], ids=["y", "gamma", "all"])
+def test_a_third_derivative_is_refused_and_not_left_out(asked: list[int]) -> None:
+    tensors = inputs()
+    of = [tensors[i] for i in asked]
+    value = norm_relu_pool(*tensors, EPS, 2).pow(3).sum()
+    for _ in range(2):
+        value = sum(g.square().sum() for g in torch.autograd.grad(value, of, create_graph=True))
+    with pytest.raises(RuntimeError, match="3rd"):
+        torch.autograd.grad(value, of)
+
+
 def test_a_mean_far_from_zero_costs_no_digits() -> None:
     y, gamma, beta = inputs(torch.float32)
     near, far = (norm_relu_pool(y.detach() + offset, gamma, beta, EPS, 2) for offset in (0, 1024))

@@ -23,7 +23,6 @@ from numba import njit
 from numba.core import event
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 log = logging.getLogger(__name__)
 NONE_WON = 255  # all of a window below 0
@@ -60,7 +59,7 @@ def compiled(function: Any) -> Any:
 def norm_relu_pool(y: Tensor, gamma: Tensor, beta: Tensor, eps: float, window: int) -> Tensor:
     """y (n, channels, h, w), gamma and beta (channels,) -> (n, channels, h // window, w // window), channels last in memory.
 
-    float32 or float64 on a CPU; differentiable twice. window 1 is no pooling.
+    float32 or float64 on a CPU; differentiable twice, as torch's batch norm is. window 1 is no pooling.
     """
     return NormReluPool.apply(y.permute(0, 2, 3, 1).contiguous(), gamma, beta, eps, window).permute(0, 3, 1, 2)
 
@@ -92,12 +91,22 @@ class NormReluPoolBackward(Function):
         return grad_y, r * t, s.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
-        saved = ctx.saved_tensors  # once: torch.utils.checkpoint hands them out once
-        results = tuple(torch.empty_like(tensor) for tensor in saved[:3])
-        twice_backward(*arrays(*cotangents, *saved), ctx.window, *arrays(*results))
-        return *results, None, None, None, None
+        return *NormReluPoolTwiceBackward.apply(*cotangents, *ctx.saved_tensors, ctx.window), None, None, None, None
+
+
+class NormReluPoolTwiceBackward(Function):
+    @staticmethod
+    def forward(ctx: Any, *tensors_and_window: Any) -> Any:
+        *tensors, window = tensors_and_window
+        results = tuple(torch.empty_like(tensor) for tensor in tensors[3:6])  # of grad_z, y and gamma
+        twice_backward(*arrays(*tensors), window, *arrays(*results))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        """Not once_differentiable: that leaves the third derivative out, without a word, where only the weights' is asked for."""
+        raise RuntimeError("batch norm does not support 3rd+ order derivatives")
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:
