@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 import numpy as np
 import torch
 from torch import nn
