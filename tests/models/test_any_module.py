@@ -281,7 +281,7 @@ def test_networks_of_other_libraries_say_what_is_wrong(overrides, sentence):
 def test_a_small_stem_sees_small_images_whole():
     sizes = {}
     for stem in ("own", "small"):
-        body = build_run(compose_run("task=glyphs", "model=torchvision", f"model.stem={stem}")).learner.algorithm.model.body
+        body = Torchvision((3, 28, 28), 3, "resnet18", None, stem, 0, None, None).body
         shapes = []
         body.layer1.register_forward_hook(lambda layer, x, y, shapes=shapes: shapes.append(y.shape[-1]))
         body(torch.zeros(2, 3, 28, 28))
