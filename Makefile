@@ -19,7 +19,7 @@ test-slow: install
 # a Slurm cluster of one node, started for the tests; as root on Debian or Ubuntu
 test-slurm: install
 	scripts/slurm.sh up
-	SLURM_CONF=/var/lib/innerloop-slurm/slurm.conf $(BIN)/python -m pytest tests/test_slurm.py; code=$$?; scripts/slurm.sh down; exit $$code
+	SLURM_CONF=/var/lib/innerloop-slurm/slurm.conf $(BIN)/python -m pytest tests/sweeps/test_slurm.py; code=$$?; scripts/slurm.sh down; exit $$code
 
 check: install
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ check: install
 benchmark: install
 	$(BIN)/python scripts/benchmark.py $(ARGS)
 
-# a cell of the ledger: make reproduce cell=cavia_sine_5 ARGS="--seeds 3"
+# a cell of the ledger: make reproduce cell=cavia_sine_5 ARGS="--seeds 3,4"
 reproduce: install
 	$(BIN)/python scripts/reproduce.py $(cell) $(ARGS)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm cluster of one node on this machine, with accounting, for tests/test_slurm.py. Debian or Ubuntu, as root; without systemd or cgroups.
+# A Slurm cluster of one node on this machine, with accounting, for tests/sweeps/test_slurm.py. Debian or Ubuntu, as root; without systemd or cgroups.
 #   scripts/slurm.sh up      starts it (and installs it the first time); then: export SLURM_CONF=/var/lib/innerloop-slurm/slurm.conf
 #   scripts/slurm.sh down    ends and deletes it
 # All it has is in that folder, and it listens on the loopback interface alone, on ports of its own: a Slurm that is here already is left alone.

@@ -79,7 +79,7 @@ class RunConfig:
     trainer: Any = MISSING
     callbacks: Any = field(default_factory=dict)
     logger: Any = field(default_factory=dict)
-    backbone: Any = None  # timm | torchvision: a frozen network, whose features of images a task then has for inputs
+    backbone: Any = None  # timm | torchvision | hf: a frozen network, whose features of images (hf: or texts) a task then has for inputs
 
     seed: int = 0  # of the initial weights and the training episodes; those of validation and test are the same for all
     outer_steps: int = 5000  # updates of the outer loop

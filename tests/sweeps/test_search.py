@@ -15,7 +15,7 @@ from tests.conftest import TINY
 def search(directory, trials, *overrides, **keywords):
     settings = ["callbacks.prune.pruner.n_startup_trials=2", "callbacks.prune.pruner.n_warmup_steps=0", f"hydra.sweeper.n_trials={trials}"]
     budget = [*TINY, "outer_steps=4", f"hydra.sweep.dir={directory}"]
-    return call("train.py", "-m", "sweep=search_maml", *settings, *budget, *overrides, **keywords)
+    return call("train.py", "sweep=search_maml", *settings, *budget, *overrides, **keywords)
 
 
 def study_in(directory):
@@ -107,7 +107,7 @@ def test_what_could_not_go_on_is_refused(overrides, sentence, searched):
 
 
 def test_a_single_run_is_no_trial(tmp_path):
-    call("train.py", "sweep=search_maml", *TINY, f"hydra.run.dir={tmp_path}")
+    call("train.py", "sweep=search_maml", "hydra.mode=RUN", *TINY, f"hydra.run.dir={tmp_path}")
     assert not (tmp_path / "search.db").exists()
 
 
