@@ -64,7 +64,10 @@ def stopped(tmp_path):
     return tmp_path / "stopped"
 
 
-OWN = {"gradient accumulation": ["+trainer.accumulate_grad_batches=2"]}
+OWN = {
+    "gradient accumulation": ["+trainer.accumulate_grad_batches=2"],
+    "double precision, frozen weights": ["task=tabular", "algo=metaoptnet", "trainer.precision=64-true"],
+}
 RUNS = OWN | {name: overrides for name, overrides in survive.RUNS.items() if "processes" not in name}
 
 
@@ -233,6 +236,22 @@ def test_other_settings_are_refused_unless_forced(which, request, tmp_path):
     assert state["optimizer_states"][0]["state"][0]["step"] == 50  # its moments went on
 
 
+def test_the_best_weights_by_another_measure_are_found_anew(stopped):
+    """On harder tasks no loss is below what the easier ones had."""
+    before = read(stopped / "checkpoints" / "step-00000030.ckpt")["innerloop"]["best_loss"]
+    results = run(compose_run(*SHORT, "task.amplitude=[4.0,5.0]", "resume=force"), stopped)
+    assert results["val_loss"] > before and read(stopped / "checkpoints" / "best.ckpt")["global_step"] == 40
+
+
+def test_a_stopper_gets_its_new_patience(tmp_path):
+    def overrides(patience):
+        stop = f"_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, patience: {patience}, min_delta: 100"
+        return [*SHORT, "outer_steps=60", f"+callbacks.early={{{stop}}}"]
+
+    assert run(compose_run(*overrides(1)), tmp_path)["outer_steps"] == 20
+    assert run(compose_run(*overrides(2), "resume=force"), tmp_path)["outer_steps"] == 50
+
+
 def test_other_code_is_refused_unless_forced(stopped, monkeypatch):
     monkeypatch.setattr(settings, "commit", lambda: "another")
     with pytest.raises(InputError, match="step-00000030.ckpt was written by other code .commit=.* there and another here"):
@@ -268,6 +287,13 @@ def test_resume_takes_two_words(tmp_path):
 def test_what_force_cannot_do_is_refused(override, sentence, stopped):
     with pytest.raises(InputError, match=sentence):
         run(compose_run(*SHORT, override, "resume=force"), stopped)
+
+
+def test_what_does_not_go_with_the_steps_that_a_run_took_is_said_at_once(tmp_path):
+    run(compose_run(*SHORT, "outer_steps=20", "steps_at_once=10"), tmp_path)
+    sentence = "took 10 outer steps at once: steps_at_once=10 does without gradient clipping.* use steps_at_once=1 for them, in another"
+    with pytest.raises(InputError, match=sentence):
+        run(compose_run(*SHORT, "trainer.gradient_clip_val=1", "resume=force"), tmp_path)
 
 
 def test_a_forced_run_that_is_killed_leaves_no_older_results(alone, tmp_path):

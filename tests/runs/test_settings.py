@@ -5,6 +5,7 @@ import json
 import pytest
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, short_name, without
+from innerloop.runs.experiment import settle_paths
 from innerloop.runs.folder import read_results
 from innerloop.runs.settings import load_config, origin_of
 from tests.conftest import compose_run
@@ -30,6 +31,18 @@ def test_results_that_are_none_are_refused(content, tmp_path):
 )
 def test_what_decides_no_number_makes_no_other_run(setting):
     assert origin_of(compose_run(setting)) == origin_of(compose_run())
+
+
+def test_a_run_keeps_its_files_from_wherever_it_is_scored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("test.npz", "split.csv"):
+        (tmp_path / name).touch()
+    cfg = compose_run("task=omniglot", "task.split=split.csv", "episodes=test.npz")
+    settle_paths(cfg)
+    assert (cfg.task.split, cfg.episodes) == (str(tmp_path / "split.csv"), str(tmp_path / "test.npz"))
+    named = compose_run("task=omniglot", "task.split=vinyals")
+    settle_paths(named)
+    assert named.task.split == "vinyals"
 
 
 def test_what_is_left_out_is_left_out_by_whole_names():

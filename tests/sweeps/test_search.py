@@ -8,6 +8,7 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from innerloop.reports.jobs import sweep_rows
+from innerloop.sweeps.search import errors_below
 from tests.command_line import call
 from tests.conftest import TINY
 
@@ -82,6 +83,15 @@ def test_a_failed_trial_is_run_again(tmp_path):
     for path in tmp_path.glob("*/error.txt"):
         path.rename(path.with_name("diverged.txt"))
     assert "Launching" not in search(tmp_path, 2, "task.shots=0", code=1)[0]
+
+
+def test_failed_jobs_are_found_however_deep_they_lie(tmp_path):
+    """algo=zoo/maml has its jobs in zoo/."""
+    for job in ("maml-0", "zoo/maml-1"):
+        (tmp_path / job / ".hydra").mkdir(parents=True)
+        (tmp_path / job / ".hydra" / "overrides.yaml").write_text(f"- algo.inner_lr={job[-1]}\n")
+        (tmp_path / job / "error.txt").touch()
+    assert sorted(map(sorted, errors_below(tmp_path))) == [["algo.inner_lr=0"], ["algo.inner_lr=1"]]
 
 
 @pytest.mark.parametrize(

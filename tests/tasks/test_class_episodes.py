@@ -6,8 +6,10 @@ import torch
 
 from innerloop.config import InputError
 from innerloop.episode import Episode
+from innerloop.runs.build import build_run
 from innerloop.tasks.class_episodes import ClassEpisodes, Classes
 from innerloop.tasks.meta_dataset import MetaDatasetEpisodes
+from tests.conftest import compose_run
 
 CLASSES, PER_CLASS = 12, 20
 ROWS = CLASSES * PER_CLASS
@@ -59,6 +61,12 @@ def test_classes_are_balanced_and_labels_name_one_class_in_both_sets():
         named = class_of_way(episode)
         assert len(set(named.values())) == 5
         assert all(row // PER_CLASS == named[way] for row, way in zip(rows_of(episode.support.x), episode.support.y.tolist(), strict=True))
+
+
+def test_queries_may_be_spread_unevenly_over_any_number_of_ways():
+    drawn = build_run(compose_run("task=glyphs", "algo=protonet", "task.ways=[3,5]", "task.train_ways=5", "task.balanced=false"))
+    counts = [drawn.data.test_episodes.meta_batch([i]).query.y[0].bincount().tolist() for i in range(20)]
+    assert {sum(of) // 15 for of in counts} == {3, 4, 5} and any(max(of) > 15 for of in counts)
 
 
 def test_labels_are_redrawn_in_every_episode():

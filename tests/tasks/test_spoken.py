@@ -133,6 +133,11 @@ def test_bad_recordings_are_named(content, message, root):
     assert "\n" not in str(refused.value)
 
 
+def test_the_split_may_be_a_file(root, tmp_path):
+    rows = [("class", "split"), *((speaker, split) for split, speakers in SPEAKERS.items() for speaker in speakers)]
+    assert tasks_of(root, split=str(write_csv(tmp_path / "split.csv", rows))).parts == tasks_of(root).parts == SPEAKERS
+
+
 def test_other_bad_input(root, tmp_path):
     with pytest.raises(InputError, match="task.root=.*nowhere is not there; it must be a folder or a zip of .wav files"):
         tasks_of(tmp_path / "nowhere")
@@ -146,6 +151,8 @@ def test_other_bad_input(root, tmp_path):
         tasks_of(root, seconds=0.001)
     with pytest.raises(InputError, match="task.split has class 'eva' in split 'val' and in 'test'; leave it in one of them"):
         tasks_of(root, split=SPEAKERS | {"val": ["eva"], "test": ["eva"]})
+    with pytest.raises(InputError, match=r"task.split=None must be \{train: \[...\], .*, or a CSV with the columns class and split"):
+        tasks_of(root, split=None)
     with pytest.raises(InputError, match="has no files named class_speaker_index.wav; name a table"):
         tasks_of(write_tree(tmp_path / "other", {"a.wav": b""}))
     with pytest.raises(InputError, match="task.split names 'zoe', not to be found in"):

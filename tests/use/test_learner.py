@@ -175,6 +175,9 @@ def test_rows_of_a_table(trained, tmp_path):
     expected = learner.fit(x, y).predict_proba(x)
     frame = pandas.DataFrame({"f2": x[:, 2], "class": y, "f0": x[:, 0], "f1": x[:, 1]})
     np.testing.assert_allclose(learner.fit(frame).predict_proba(frame.drop(columns="class")), expected, atol=1e-6)
+    of_functions = innerloop.load(trained("sinusoid"))
+    numbered = of_functions.fit(pandas.DataFrame(np.arange(6.0)[:, None]), np.arange(6.0)).predict(pandas.DataFrame([[2.0]]))
+    np.testing.assert_array_equal(numbered, of_functions.fit(np.arange(6.0), np.arange(6.0)).predict([2.0]))  # columns called 0, 1, ...
     frame.to_csv(tmp_path / "rows.csv", index=False)
     np.testing.assert_allclose(learner.fit(tmp_path / "rows.csv").predict_proba(tmp_path / "rows.csv"), expected, atol=1e-5)
 
@@ -193,7 +196,11 @@ def test_functions(trained, tmp_path):
         learner.predict_proba(x)
 
 
-@pytest.mark.parametrize(("kind", "algo"), [("images", "maml"), ("images", "centroid"), ("text_csv", "protonet"), ("sinusoid", "metasgd")])
+SAVED = [("images", "maml"), ("images", "centroid"), ("text_csv", "protonet"), ("sinusoid", "metasgd")]
+SAVED += [("images", "matching"), ("images", "in_context_examples"), ("sinusoid", "cnp")]  # whose networks hold the support set
+
+
+@pytest.mark.parametrize(("kind", "algo"), SAVED)
 def test_what_was_fitted_is_saved_and_read_again(trained, tmp_path, kind, algo):
     learner = innerloop.load(trained(kind, algo), steps=1)
     x = {
@@ -210,6 +217,8 @@ def test_what_was_fitted_is_saved_and_read_again(trained, tmp_path, kind, algo):
     np.testing.assert_array_equal(again.predict(x[kind]), learner.predict(x[kind]))
     with pytest.raises(InputError, match="no support set here, as a saved learner has none"):
         again.leave_one_out()
+    again.save(tmp_path / "again")
+    np.testing.assert_array_equal(innerloop.load(tmp_path / "again").predict(x[kind]), learner.predict(x[kind]))
     again.fit(x[kind], np.arange(6) % 3 if kind != "sinusoid" else np.arange(6.0))  # and can learn something else
 
 
@@ -254,6 +263,15 @@ def test_as_a_scikit_learn_estimator(trained):
         innerloop.load(trained("sinusoid")), np.linspace(-5, 5, 20)[:, None], np.sin(np.linspace(-5, 5, 20)), cv=4
     ).shape == (4,)
     check_get_params_invariance("Learner", learner)
+
+
+def test_the_temperature_is_of_answers_as_they_are_scored(tmp_path, monkeypatch):
+    """Of the ways and the shots of evaluation, not of training."""
+    answers = []
+    monkeypatch.setattr("innerloop.runs.learner_file.fit_temperature", lambda logits, labels: answers.extend(logits) or 2.0)
+    run(compose_run(*TINY, "task=glyphs", "algo=ridge", *SMALL, "task.train_ways=5", "model.filters=4"), tmp_path)
+    assert json.loads((tmp_path / "learner.json").read_text())["temperature"] == 2
+    assert [tuple(logits.shape) for logits in answers] == [(6, 3)] * 2
 
 
 def test_the_temperature_makes_it_as_sure_as_it_is_right():

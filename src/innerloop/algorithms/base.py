@@ -249,7 +249,9 @@ class GradientBased(Algorithm[Weights]):
         self.inner_lr, self.adaptation_steps = self.inner_lrs[0], adaptation_steps
         self.first_order, self.checkpoint_inner = first_order, checkpoint_inner
         self.inner_optimizer = inner_optimizer_of(inner_optimizer)
-        self.head, self.any_ways = head, self.any_ways or (head != "own" and not self.of_each_row)
+        self.head, self.any_ways = head, self.any_ways or head != "own"
+        if head != "own" and self.of_each_row:
+            raise InputError(f"algo.head={head} is one row for all classes, and {type(self).__name__} learns numbers for each; use own")
         if head != "own":
             self._outputs = one_row(model, objective, head)
         frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
@@ -351,8 +353,9 @@ class GradientBased(Algorithm[Weights]):
                 made.append((self.predict(weights, batch.x), batch.y))
         predictions = self.predict(weights, query.x)
         losses, scores = self.outer_loss(predictions, query.y), self.objective.score(predictions.detach(), query.y)
+        others = (scores.sum() - scores) / max(len(scores) - 1, 1)  # a baseline without bias, however few tasks a share has
         for inner_predictions, y in made:
-            losses = losses + self.objective.inner_terms(inner_predictions, y, scores - scores.mean())
+            losses = losses + self.objective.inner_terms(inner_predictions, y, scores - others)
         return losses, predictions
 
     @torch.no_grad()

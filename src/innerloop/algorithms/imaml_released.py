@@ -28,8 +28,8 @@ class IMAMLReleased(IMAML):
             *_, weights = self.trajectory(support, self.adaptation_steps)
             if not self.training:
                 return weights
-            start = self.initial_weights(support)
-            weights = {name: weight - self.inner_lr * self.strength * (weight - start[name]) for name, weight in weights.items()}
+            start, rate = self.initial_weights(support), self.inner_lr_at(self.adaptation_steps - 1)
+            weights = {name: weight - rate * self.strength * (weight - start[name]) for name, weight in weights.items()}
         return self.stationary(weights, support)
 
     def system(self, fast: Sequence[Tensor], gradients: Sequence[Tensor], slow: Sequence[Tensor]) -> list[Tensor]:

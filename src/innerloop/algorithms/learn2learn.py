@@ -131,6 +131,8 @@ def check_all_weights(algorithm: Any) -> None:
         raise InputError("engine=learn2learn has no part for algo.adapted and algo.meta_learned; use engine=vmap or engine=loop")
     if getattr(algorithm, "head", "own") != "own":
         raise InputError("engine=learn2learn has no part for algo.head; use engine=vmap or engine=loop")
+    if len(algorithm.inner_lrs) > 1:
+        raise InputError("engine=learn2learn has no part for a list of algo.inner_lr; use engine=vmap or engine=loop")
     if not isinstance(algorithm, Reptile) and type(algorithm.inner_optimizer) is not InnerOptimizer:
         raise InputError("engine=learn2learn has no part for algo.inner_optimizer; use engine=vmap or engine=loop")
 

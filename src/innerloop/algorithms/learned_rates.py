@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from innerloop.algorithms.maml import MAML
-from innerloop.config import check_choice, check_flag
+from innerloop.config import check_choice, check_flag, check_positive
 from innerloop.engine.forward import Engine, Weights
 from innerloop.objective import Objective
 
@@ -21,10 +21,12 @@ class LearnedRates(MAML):
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, per: str, per_step: bool,
         **options: Any,
     ) -> None:  # fmt: skip
-        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         check_choice("algo.per", per, ("weight", "layer", "one"))
+        self.of_each_row = per == "weight"
+        super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
+        check_positive("algo.inner_lr", inner_lr)
         check_flag("algo.per_step", per_step)
-        self.per, self.any_ways = per, self.any_ways and per != "weight"
+        self.per = per
         self.steps_learned = max(adaptation_steps, 1) if per_step else 1
         weights = list(self.slow_weights().values())
         shapes = [weight.shape if per == "weight" else () for weight in (weights[:1] if per == "one" else weights)]

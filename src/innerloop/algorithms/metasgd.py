@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from innerloop.algorithms.base import GradientBased
+from innerloop.config import check_positive
 from innerloop.engine.forward import Engine, Weights
 from innerloop.objective import Objective
 
@@ -22,6 +23,7 @@ class MetaSGD(GradientBased):
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int, **options: Any
     ) -> None:  # fmt: skip
+        check_positive("algo.inner_lr", inner_lr)
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, **options)
         # a list, in the order of slow_weights(): ParameterDict refuses the dots in their names
         self.step_sizes = nn.ParameterList(torch.full_like(weight, self.inner_lr) for weight in self.slow_weights().values())

@@ -23,7 +23,7 @@ class Policy(MLP):
     ) -> None:  # fmt: skip
         if actions is None:
             raise InputError("model=policy acts, and this task has no actions; use model=mlp, or a task such as task=navigation2d")
-        continuous = outputs == 2 * actions.size
+        continuous = outputs == 2 * actions.encoded  # a discrete one is encoded as one of its outputs
         super().__init__(input_shape, actions.size if continuous else outputs, hidden, activation)
         for layer in [layer for layer in self.modules() if isinstance(layer, nn.Linear)]:
             nn.init.xavier_uniform_(layer.weight)

@@ -23,7 +23,7 @@ class RecurrentPolicy(nn.Module):
         check_count("model.width", width)
         self.encoded = actions.encoded
         self.memory = nn.GRU(input_shape[0] + actions.encoded + 2, width, batch_first=True)
-        continuous = outputs == 2 * actions.size
+        continuous = outputs == 2 * actions.encoded  # a discrete one is encoded as one of its outputs
         self.head = nn.Linear(width, actions.size if continuous else outputs)
         nn.init.zeros_(self.head.bias)
         nn.init.normal_(self.head.weight, std=0.01)  # near a policy that favours nothing

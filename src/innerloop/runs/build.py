@@ -178,7 +178,7 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
     if (train_ways != ways or isinstance(ways, list)) and not algorithm.any_ways:
         raise InputError(
             f"task.ways={ways} and task.train_ways={train_ways} are not one number, but {cfg.algo._target_.rsplit('.', 1)[-1]} has one "
-            "output for each way; make them one, or use algo.head=tied or algo=protonet"
+            "output for each way; make them one, or use algo=maml algo.head=tied or algo=protonet"
         )
     return algorithm
 

@@ -30,7 +30,7 @@ from innerloop.runs.trained_split import check_unseen, keep_split
 from innerloop.runs.trust import trusted_config
 from innerloop.training.checkpoint import State, checkpoints_of, continue_logs, latest, read
 from innerloop.training.learner import MetaLearner
-from innerloop.training.lightning_settings import accumulated
+from innerloop.training.lightning_settings import accumulated, in_lightning_steps
 from innerloop.training.signals import TERMINATED
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ def closed_after(trainer: lightning.Trainer) -> Iterator[None]:
 
 
 PATHS = (
-    "task.root", "task.path", "task.tokenizer", "task.seen", "task.heard", "model.base", "model.path", "backbone.path", "backbone.weights",
+    "episodes", "task.root", "task.path", "task.table", "task.split", "task.tokenizer", "task.seen", "task.heard",
+    "model.base", "model.path", "model.weights", "backbone.path", "backbone.weights",
 )  # fmt: skip
 
 
@@ -119,6 +120,10 @@ def go_on_as_before(run: Run, path: Path, state: State) -> None:
     if run.cfg.steps_at_once not in (None, before):
         now = run.cfg.steps_at_once
         raise InputError(f"{path} took {before} outer steps at once, and cannot go on with {now}; set steps_at_once={before}")
+    try:
+        in_lightning_steps(run.cfg, before)
+    except InputError as error:
+        raise InputError(f"{path} took {before} outer steps at once: {error}, in another hydra.run.dir") from error
     run.learner.take_at_once(before)
     run.data.steps_at_once = before
 
@@ -226,8 +231,10 @@ def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> No
     """
     content = read(path)
     learner.shares.obstacle = content.get("obstacle", learner.shares.obstacle)  # or `innerloop eval` would leave the threads idle
-    learner.add_frozen(content)
     state = content["state_dict"]
+    if len(kinds := {weight.dtype for weight in state.values() if weight.is_floating_point()}) == 1:
+        learner.to(*kinds)  # trainer.precision=64-true: Lightning would cut the weights off before it converts the learner
+    learner.add_frozen(content)
     if to_score:
         own = learner.state_dict()
         for name in own:
@@ -259,12 +266,15 @@ def size(tensor: Tensor | None) -> str:
 
 
 def load_run(output_dir: str | Path, trust: bool = False) -> Run:
-    """A finished run: its configuration, its data and its learner at the best checkpoint. Raises InputError if it is none.
+    """A finished run: its configuration, its data and its learner at the best checkpoint, in float32. Raises InputError if it is
+    none.
 
     trust: build whatever classes its configuration names, also those of others (trust.py).
     """
     output_dir = Path(output_dir)
-    return load_checkpoint(trusted_config(output_dir, trust), output_dir)
+    run = load_checkpoint(trusted_config(output_dir, trust), output_dir)
+    run.learner.float()
+    return run
 
 
 def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:

@@ -116,7 +116,7 @@ def weights_of(module: nn.Module, but: Callable[[str], bool] = lambda name: Fals
 
 def temperature_of(run: Run) -> float:
     """Of the answers to the validation episodes."""
-    learner, episodes, size = run.learner, run.data.val_episodes, run.data.eval_batch_size
+    learner, episodes, size = run.learner.eval(), run.data.val_episodes, run.data.eval_batch_size  # of the ways and shots of evaluation
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     size = 1 if episodes.one_by_one else size

@@ -88,7 +88,7 @@ def go_on(config: DictConfig) -> None:
 
 def errors_below(directory: Path) -> list[set[str]]:
     """The command lines of the jobs that failed. Those that diverged are not among them: they would diverge again."""
-    folders = [path.parent / ".hydra" for path in directory.glob(f"*/{ERROR_FILE}")]
+    folders = [path.parent / ".hydra" for path in directory.rglob(ERROR_FILE)]
     return [set(OmegaConf.load(folder / "overrides.yaml")) for folder in folders if (folder / "overrides.yaml").exists()]
 
 

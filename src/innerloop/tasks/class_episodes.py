@@ -106,7 +106,7 @@ class ClassEpisodes:
         left = np.array([len(self.members[c]) - shots for c in classes])
         for _ in range(ways * self.queries):
             chances = shares * (counts < left)
-            counts[rng.choice(self.ways, p=chances / chances.sum())] += 1
+            counts[rng.choice(ways, p=chances / chances.sum())] += 1
         return counts
 
     def episode(self, rng: np.random.Generator, classes: np.ndarray, rows: Sequence[np.ndarray], shots: int | np.ndarray) -> Episode:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -48,8 +48,12 @@ def assigned(pairs: Iterable[tuple[str, str]], where: str) -> dict[str, str]:
     return found
 
 
-def listed(split: dict[str, list[str]]) -> dict[str, str]:
-    """The same of a task's own lists: {train: [...], val: [...], test: [...]}."""
+def listed(split: dict[str, list[str]] | str | None) -> dict[str, str]:
+    """The same of a task's own lists, {train: [...], val: [...], test: [...]}, or of a CSV."""
+    if isinstance(split, str):
+        return read_split(split)
+    if not isinstance(split, Mapping) or not all(isinstance(names, Sequence) for names in split.values()):
+        raise InputError(f"task.split={split} must be {{train: [...], val: [...], test: [...]}}, or a CSV with the columns class and split")
     return assigned(((str(name), part) for part, names in split.items() for name in names), "task.split")
 
 

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 State = dict[str, Any]
 BEST = "best.ckpt"
 GENERATIONS = 2
+# settings that decide what validation measures
+MEASURED = {"algo", "task", "model", "backbone", "eval_adaptation_steps", "val_episodes", "select_by", "transductive"}
 
 
 class AtomicFiles(CheckpointIO):
@@ -121,7 +123,13 @@ class Checkpoints(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: State) -> None:
         self._restored = checkpoint["innerloop"]
         self.best_loss, self.seconds = self._restored["best_loss"], self._restored["seconds"]
-        if self._restored["origin"]["settings"]["outer_steps"] < self.origin["settings"]["outer_steps"]:  # more than were asked for before
+        before, now = self._restored["origin"]["settings"], self.origin["settings"]
+        if before != now:  # by resume=force: a stopper would keep its old patience
+            checkpoint["callbacks"] = {key: kept for key, kept in checkpoint["callbacks"].items() if not key.startswith("EarlyStopping")}
+        other = {key.partition(".")[0] for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+        if other & MEASURED and checkpoint["global_step"] < now["outer_steps"]:
+            self.best_loss = math.inf  # what was lowest is of another measure
+        if before["outer_steps"] < now["outer_steps"]:  # more than were asked for before
             checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 

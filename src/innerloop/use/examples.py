@@ -49,7 +49,7 @@ def sources_of(reader: Any, data: Any, y: Any) -> Iterator[Source]:
             raise InputError(f"{data} is a file or a folder, which has its labels itself; leave y out")
         return of_path(reader, Path(data).expanduser())
     if hasattr(data, "columns") and hasattr(data, "to_dict"):  # a data frame
-        rows = [(f"row {row}", cells) for row, cells in enumerate(data.to_dict("records"))]
+        rows = [(f"row {row}", {str(k): v for k, v in cells.items()}) for row, cells in enumerate(data.to_dict("records"))]
         return with_labels(of_rows(reader, rows, None), y)
     return with_labels(of_sequence(reader, data), y)
 

@@ -80,7 +80,7 @@ class Learner:
         targets = self._classes_of(labels) if self.is_classifier else self._values_of(labels)
         if self.is_classifier and self.algorithm.any_ways:
             self.algorithm.ways = len(self.classes_)
-        self._support = Examples(x, targets)
+        self._support, self._examples = Examples(x, targets), len(x)
         outputs = len(self.classes_) if self.is_classifier else self.known.outputs
         self.network = adapted_network(self.algorithm, self.support, self._steps, outputs)
         return self
@@ -132,7 +132,7 @@ class Learner:
         about = {key: value for key, value in self.about.items() if key != "fitted"}
         if self.network is not None:
             classes = [label.item() if hasattr(label, "item") else label for label in self.classes_] if self.is_classifier else None
-            about["fitted"] = {"classes": classes, "steps": self._steps, "flat": self._flat}
+            about["fitted"] = {"classes": classes, "steps": self._steps, "flat": self._flat, "examples": self._examples}
             write_weights(folder / FITTED, self.network)
         write_files(folder, about, self.algorithm)
 
@@ -205,7 +205,8 @@ class Learner:
             self.algorithm.ways = outputs
         self._flat = fitted["flat"]
         dtype = torch.long if self.known.vocabulary else torch.float32
-        y = torch.arange(outputs) if classes is not None else torch.zeros(2, outputs)
+        self._examples = count = fitted.get("examples", outputs if classes is not None else 2)
+        y = torch.arange(count) % outputs if classes is not None else torch.zeros(count, outputs)
         nothing = Examples(torch.zeros(len(y), *self.known.input_shape, dtype=dtype), y)
         self.network = adapted_network(self.algorithm, nothing, 0, outputs)
         try:
