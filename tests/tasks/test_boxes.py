@@ -126,6 +126,68 @@ def test_bad_boxes_are_named(box, sentence, tmp_path):
         read_boxes(write_coco(tmp_path / "coco", found))
 
 
+def one_photo(folder, image, box=(5, 8, 20, 10), height=40, width=60, **options):
+    """A folder with a photograph and its COCO file beside it."""
+    folder.mkdir(parents=True)
+    image.save(folder / "0001.png", **options)
+    photo = {"id": 0, "file_name": "0001.png", "height": height, "width": width}
+    content = {"images": [photo], "annotations": [{"image_id": 0, "category_id": 1, "bbox": box}], "categories": [{"id": 1, "name": "red"}]}
+    (folder / "instances.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    root = one_photo(tmp_path / "all" / "a", Image.new("RGB", (60, 40))).parent
+    one_photo(root / "b", Image.new("RGB", (60, 40)), box=(10, 10, 10, 10))
+    found = read_boxes(root)
+    assert {name: photo.things[0].left * 60 for name, photo in found.items()} == pytest.approx({"a/0001.png": 5, "b/0001.png": 10})
+    for folder in ("a", "b"):  # one file for both, which names the folders
+        (root / folder / "instances.json").unlink()
+    (root / "c").mkdir()
+    images = [{"id": number, "file_name": f"{name}/0001.png", "height": 40, "width": 60} for number, name in enumerate("ab")]
+    annotations = [{"image_id": number, "category_id": 1, "bbox": [5 * number, 0, 9, 9]} for number in range(2)]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "red"}]}
+    (root / "c" / "instances.json").write_text(json.dumps(content))
+    assert {name: photo.things[0].left * 60 for name, photo in read_boxes(root).items()} == pytest.approx(
+        {"a/0001.png": 0, "b/0001.png": 5}
+    )
+    (root / "c" / "instances.json").write_text(json.dumps(content).replace("a/0001", "0001").replace("b/0001", "0001"))
+    with pytest.raises(InputError, match="names 0001.png, which may be a/0001.png or b/0001.png; give them names of their own"):
+        read_boxes(root)
+
+
+def test_images_lie_as_their_annotations_say(tmp_path):
+    """A camera held upright writes lying pixels and a note; annotations may be of either. 16 bits are shown as task=images shows them."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[8:18, 5:25] = 255
+    image, note = Image.fromarray(pixels), Image.Exif()
+    note[0x0112] = 6  # held upright: a quarter turn to the right
+    lying = one_photo(tmp_path / "lying", image, exif=note)
+    stood = image.transpose(Image.Transpose.ROTATE_270)
+    box = stood.convert("L").getbbox()
+    upright = one_photo(tmp_path / "upright", image, (box[0], box[1], box[2] - box[0], box[3] - box[1]), 60, 40, exif=note)
+    deep = one_photo(tmp_path / "deep", Image.fromarray((pixels[..., 0].astype(np.uint16) << 4) + 15))
+    for folder in (lying, upright, deep):
+        made = boxes.prepare(folder, 60, 1)
+        ((thing,),), (shown,) = made.about["things"], made.images
+        ys, xs = np.nonzero(shown[0] > 128)
+        found = np.array([ys.min(), xs.min(), ys.max() + 1, xs.max() + 1]) / 60
+        np.testing.assert_allclose(found, thing[1:], atol=0.03)
+    with pytest.raises(InputError, match="0001.png in .*other has 40 x 60 pixels, and 50 x 50 by its annotations; mend them"):
+        list(boxes.prepare(one_photo(tmp_path / "other", image, height=50, width=50), 60, 1).images)
+
+
+def test_annotations_as_they_come(tmp_path):
+    """Captions beside COCO's boxes are of something else, a box without an area is no object, an image without a size is named."""
+    folder = one_photo(tmp_path / "a", Image.new("RGB", (60, 40)))
+    (folder / "captions.json").write_text('{"images": [], "annotations": [{"caption": "x"}]}')
+    assert len(read_boxes(folder)["0001.png"].things) == 1
+    with pytest.raises(InputError, match="has no box around any object"):
+        read_boxes(one_photo(tmp_path / "b", Image.new("RGB", (60, 40)), box=(5, 8, 20, 0)))
+    with pytest.raises(InputError, match="0001.png in .* has 0 x 0 pixels by its annotations; mend them"):
+        read_boxes(one_photo(tmp_path / "c", Image.new("RGB", (60, 40)), height=0, width=0))
+
+
 def test_what_does_not_fit_is_said(tmp_path):
     found = photographs(tmp_path / "coco")
     root = write_coco(tmp_path / "coco", found)
@@ -137,7 +199,7 @@ def test_what_does_not_fit_is_said(tmp_path):
     with pytest.raises(InputError, match="set task.grid to one of them"):
         build_run(compose_run(*read, "task.grid=5"))
     (root / "images" / "red0.png").unlink()
-    with pytest.raises(InputError, match="names red0.png, which is not there"):
+    with pytest.raises(InputError, match="names images/red0.png, which is not there"):
         read_boxes(root)
     (root / "instances.json").write_text('{"annotations": [{}], "images": [], "categories": []}')
     with pytest.raises(InputError, match="instances.json in .* cannot be read as COCO's annotations"):

@@ -10,12 +10,17 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
 
 import innerloop
 from innerloop.config import InputError
 from innerloop.episode import Examples
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import load_run, run
+from innerloop.runs.settings import load_config
 from innerloop.tasks import readers
 from innerloop.tasks.tables.tabular_csv import read_table
 from innerloop.tasks.texts.text_csv import read_texts
@@ -382,6 +387,32 @@ def test_sixteen_bits_and_transparency(trained, tmp_path):
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     twelve, other, clear = (example.x for example in read_examples(reader, tmp_path))
     assert (twelve - other).abs().max() < 0.005 and clear.min() == 1
+
+
+def test_sixteen_bits_are_those_of_the_training_set(tmp_path):
+    """An image that is darker than the brightest of them stays darker."""
+    rng = np.random.default_rng(0)
+    for name, deep in {f"class{c}/{i}.png": rng.integers(0, 5000, (8, 8)) for c in range(15) for i in range(4)}.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.append(deep.flat[1:], [65535 if name == "class0/0.png" else 0]).reshape(8, 8).astype(np.uint16)).save(
+            tmp_path / "data" / name
+        )
+    run(
+        compose_run(*TINY, "task=images", "task.ways=2", "task.shots=2", "task.queries=2", f"task.root={tmp_path / 'data'}",
+                    "task.size=8", "task.channels=1", "model.pool=stride", "model.filters=4"), tmp_path / "run",
+    )  # fmt: skip
+    reader, data = innerloop.load(tmp_path / "run").reader, build_run(load_config(tmp_path / "run")).data.tasks
+    shown = next(read_examples(reader, tmp_path / "data" / "class1" / "0.png")).x
+    assert reader.bits == 16 and shown.max() < 0.1
+    np.testing.assert_array_equal((255 * shown).round().numpy(), data.images[data.rows["class1"][0]])
+
+
+def test_texts_that_are_cut_off_end_as_in_training(tmp_path):
+    words = Tokenizer(WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3}, unk_token="[PAD]"))
+    words.pre_tokenizer = WhitespaceSplit()
+    words.post_processor = TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    assert readers.Texts(words.to_str(), 4).read("a a a a", "it").tolist() == [1, 3, 3, 2]
+    assert readers.Texts(words.to_str(), 4).read("a", "it").tolist() == [1, 3, 2, 0]
 
 
 def test_help_shows_the_door_and_nothing_of_the_inside():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from innerloop.config import InputError, check_choice, check_count
 from innerloop.models.timm_models import Timm
 from innerloop.models.torchvision_models import Torchvision
 
+log = logging.getLogger(__name__)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of its pixels, which torchvision's networks were trained on
 
 
@@ -35,6 +37,8 @@ class Eyes:
     ) -> None:  # fmt: skip
         check_choice("backbone.library", library, ("timm", "torchvision"))
         check_count("backbone.size", size)
+        if not weights:
+            log.warning(f"{name} sees the images with random weights; set backbone.weights=FILE, one of {library}'s own")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = (

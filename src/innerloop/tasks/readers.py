@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -41,7 +42,8 @@ class Reader(Protocol):
 class Pictures:
     """Images as (channels, height, width) float32 in [0, 1]: scaled to the size, grey where channels is 1.
 
-    ink: dark strokes on a light ground become bright ones on 0, as characters are learned. raw: bytes of a file that Pillow reads, a PIL
+    ink: dark strokes on a light ground become bright ones on 0, as characters are learned. bits: that 16-bit images of the training data
+    use; None: there were none, and each is taken to use what it needs. raw: bytes of a file that Pillow reads, a PIL
     image, an array (height, width[, 3]) of uint8, or (channels, height, width) of floats that are ready.
     """
 
@@ -50,6 +52,7 @@ class Pictures:
     height: int
     width: int
     ink: bool = False
+    bits: int | None = None
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -74,7 +77,7 @@ class Pictures:
             raw = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
         if raw.mode in ("I", "F"):
             raise InputError(f"{name} has 32 bits a pixel, of no known range; save it with 8 or 16")
-        bits = max(8, int(np.asarray(raw).max()).bit_length()) if is_deep(raw) else 16
+        bits = max(8, int(np.asarray(raw).max()).bit_length()) if is_deep(raw) and self.bits is None else self.bits or 16
         return torch.from_numpy(self.scaled(as_seen(raw, bits))).float() / 255
 
     def scaled(self, image: Image.Image) -> np.ndarray:
@@ -106,21 +109,17 @@ class Texts:
             raise InputError(f"{name} is no text in UTF-8; convert it or leave it out") from error
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"{name} has no text; fill it in or leave it out")
-        ids = tokenizer_of(self.tokenizer).encode(text.strip()).ids[: self.length]
+        ids = tokenizer_of(self.tokenizer, self.length).encode(text.strip()).ids
         return torch.tensor(ids + [PADDING] * (self.length - len(ids)))
 
 
-TOKENIZERS: dict[str, Tokenizer] = {}
-
-
-def tokenizer_of(content: str) -> Tokenizer:
-    """Made once."""
-    if content not in TOKENIZERS:
-        made = Tokenizer.from_str(content)
-        made.no_truncation()
-        made.no_padding()
-        TOKENIZERS[content] = made
-    return TOKENIZERS[content]
+@cache
+def tokenizer_of(content: str, length: int) -> Tokenizer:
+    """Texts end in what the tokenizer puts there, also those that are cut off, as in training."""
+    made = Tokenizer.from_str(content)
+    made.enable_truncation(length)
+    made.no_padding()
+    return made
 
 
 @dataclass(frozen=True)

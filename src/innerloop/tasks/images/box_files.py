@@ -1,6 +1,7 @@
 """Photographs with boxes around objects: COCO's layout, or Pascal VOC's."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,74 +24,94 @@ class Thing(NamedTuple):
     right: float
 
 
-def read_boxes(root: Path) -> dict[str, list[Thing]]:
-    """The objects of each image, by the name of its file; images without one are not there.
+class Photo(NamedTuple):
+    """What is on a photograph, and its sides by the annotations, in pixels."""
 
-    Raises InputError where nothing of the kind is in `root`, an image is missing, or a box is outside of it or inside out.
+    things: list[Thing]
+    height: float
+    width: float
+
+
+def read_boxes(root: Path) -> dict[str, Photo]:
+    """The photographs with objects, by the path of the file.
+
+    Raises InputError where nothing of the kind is in `root`, an image is missing or could be one of several, or a box is outside of it or
+    inside out.
     """
     with opened(root, f"task.root must be {KINDS}") as (names, read):
         jsons, xmls = ([name for name in names if name.lower().endswith(ending)] for ending in (".json", ".xml"))
-        places = {PurePosixPath(name).name: name for name in sorted(names)}
-        found: dict[str, list[Thing]] = {}
+        called: dict[str, list[PurePosixPath]] = {}
+        for path in map(PurePosixPath, sorted(names)):
+            called.setdefault(path.name, []).append(path)
+        found: dict[str, Photo] = {}
         for files, parse in ((jsons, of_coco), (xmls, of_pascal)):
             for file in files:
-                for image, things in parse(root, file, read).items():
-                    if image not in places:
-                        raise InputError(f"{file} in {root} names {image}, which is not there; bring it, or take it out of the file")
-                    found.setdefault(places[image], []).extend(things)
-    if found := {image: things for image, things in found.items() if things}:
+                for named, photo in parse(root, file, read).items():
+                    image = str(meant(root, file, PurePosixPath(named), called))
+                    found[image] = photo._replace(things=[*found[image].things, *photo.things]) if image in found else photo
+    if found := {image: photo for image, photo in found.items() if photo.things}:
         return found
     raise InputError(f"{root} has no box around any object; task.root must be {KINDS}")
 
 
-def of_coco(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, list[Thing]]:
+def meant(root: Path, file: str, named: PurePosixPath, called: dict[str, list[PurePosixPath]]) -> PurePosixPath:
+    """Of the files of that name the one in the folders that it is named with, and of those the nearest to the annotations in `file`."""
+    there = called.get(named.name, [])
+    there = [path for path in there if path.parts[-len(named.parts) :] == named.parts] or there
+    shared = [len(PurePosixPath(os.path.commonpath([path.parent, PurePosixPath(file).parent])).parts) for path in there]
+    nearest = [path for path, count in zip(there, shared, strict=True) if count == max(shared)]
+    if not nearest:
+        raise InputError(f"{file} in {root} names {named}, which is not there; bring it, or take it out of the file")
+    if len(nearest) > 1:
+        raise InputError(f"{file} in {root} names {named}, which may be {nearest[0]} or {nearest[1]}; give them names of their own")
+    return nearest[0]
+
+
+def of_coco(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, Photo]:
     try:
         content = json.loads(read(file))
-        if not isinstance(content, dict) or "annotations" not in content:  # of something else
+        if not isinstance(content, dict) or not {"annotations", "categories", "images"} <= content.keys():  # of something else, as captions
             return {}
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
         images = {image["id"]: image for image in content["images"]}
-        found: dict[str, list[Thing]] = {PurePosixPath(image["file_name"]).name: [] for image in images.values()}
+        found = {image["file_name"]: Photo([], image["height"], image["width"]) for image in images.values()}
         for one in content["annotations"]:
             if one.get("iscrowd"):
                 continue
-            image, (x, y, width, height) = images[one["image_id"]], one["bbox"]
-            name = PurePosixPath(image["file_name"]).name
-            sides = (y, x, y + height, x + width)
-            found[name].append(checked(root, name, names[one["category_id"]], sides, image["height"], image["width"]))
+            name, (x, y, width, height) = images[one["image_id"]]["file_name"], one["bbox"]
+            found[name].things.extend(checked(root, name, names[one["category_id"]], (y, x, y + height, x + width), found[name]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file} in {root} cannot be read as COCO's annotations ({type(error).__name__}: {error})") from error
     return found
 
 
-def of_pascal(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, list[Thing]]:
+def of_pascal(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, Photo]:
     try:
         tree = ET.fromstring(read(file))
         if tree.tag != "annotation":
             return {}
-        name, (height, width) = (
-            tree.findtext("filename") or "",
-            (float(tree.findtext(f"size/{side}") or "") for side in ("height", "width")),
-        )
-        things = []
+        name, sides = tree.findtext("filename") or "", (float(tree.findtext(f"size/{side}") or "") for side in ("height", "width"))
+        photo = Photo([], *sides)
         for one in tree.iter("object"):
             left, top, right, bottom = (float(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
-            things.append(checked(root, name, one.findtext("name") or "", (top - 1, left - 1, bottom, right), height, width))
+            photo.things.extend(checked(root, name, one.findtext("name") or "", (top - 1, left - 1, bottom, right), photo))
     except (ET.ParseError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file} in {root} cannot be read as Pascal VOC's annotations ({error})") from error
-    return {name: things}
+    return {name: photo}
 
 
-def checked(root: Path, image: str, name: str, sides: Sequence[float], height: float, width: float) -> Thing:
-    """Raises InputError for a box that cannot be."""
-    top, left, bottom, right = sides[0] / height, sides[1] / width, sides[2] / height, sides[3] / width
-    if not (top < bottom and left < right):
-        raise InputError(
-            f"{image} in {root}: the box of a '{name}', {[*map(round, sides)]} (top, left, bottom, right), is inside out; mend it"
-        )
+def checked(root: Path, image: str, name: str, sides: Sequence[float], photo: Photo) -> list[Thing]:
+    """The object; none where its box has no area. Raises InputError for a box that cannot be."""
+    if not (photo.height > 0 and photo.width > 0):
+        raise InputError(f"{image} in {root} has {photo.height:g} x {photo.width:g} pixels by its annotations; mend them")
+    top, left, bottom, right = (side / (photo.height, photo.width)[at % 2] for at, side in enumerate(sides))
+    box = f"{image} in {root}: the box of a '{name}', {[*map(round, sides)]} (top, left, bottom, right)"
+    if not (top <= bottom and left <= right):
+        raise InputError(f"{box}, is inside out; mend it")
     if min(top, left) < -SLACK or max(bottom, right) > 1 + SLACK:
-        raise InputError(
-            f"{image} in {root}: the box of a '{name}', {[*map(round, sides)]} (top, left, bottom, right), is outside of the image's "
-            f"{height:g} x {width:g} pixels; mend it"
-        )
-    return Thing(name, max(top, 0.0), max(left, 0.0), min(bottom, 1.0), min(right, 1.0))
+        raise InputError(f"{box}, is outside of the image's {photo.height:g} x {photo.width:g} pixels; mend it")
+    return [] if top == bottom or left == right else [Thing(name, max(top, 0.0), max(left, 0.0), min(bottom, 1.0), min(right, 1.0))]

@@ -1,11 +1,13 @@
 """Objects of unseen classes in photographs."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from innerloop.config import InputError, check_count
 from innerloop.detection import DETECTION, encode_boxes
@@ -13,8 +15,9 @@ from innerloop.episode import Episode, Examples
 from innerloop.tasks.archives import opened, with_progress_bar
 from innerloop.tasks.base import SPLITS, Split, Tasks
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
-from innerloop.tasks.images.box_files import KINDS, Thing, read_boxes
-from innerloop.tasks.images.image_files import decode
+from innerloop.tasks.images.box_files import KINDS, SLACK, Photo, Thing, read_boxes
+from innerloop.tasks.images.image_files import decoded
+from innerloop.tasks.images.seen import in_8_bits, upright
 from innerloop.tasks.places import place_of
 from innerloop.tasks.prepared import Unprepared, load_prepared
 from innerloop.tasks.readers import MODES, Pictures
@@ -86,7 +89,7 @@ class Boxes(Tasks):
             raise InputError(f"task.channels must be 3 (colour) or 1 (grey), got {channels!r}")
         path = place_of(root, KINDS).resolve()
         folder = path if path.is_dir() else path.parent
-        name = f"{path.stem}_{size}x{size}_{MODES[channels].lower()}_boxes.prepared"
+        name = f"{path.stem}_{size}x{size}_{MODES[channels].lower()}_objects.prepared"
         there = partial(sources_of, path)
         ready = load_prepared(folder, name, there, there, lambda _: prepare(path, size, channels), memory_mb)
         self.images, self.things = ready.images, [[Thing(*thing) for thing in things] for things in ready.about["things"]]
@@ -126,11 +129,23 @@ def sources_of(root: Path) -> list[Path]:
 
 def prepare(root: Path, size: int, channels: int) -> Unprepared:
     """Each image scaled to the square, with its objects."""
-    things = read_boxes(root)
+    photos = read_boxes(root)
 
     def images() -> Any:
         with opened(root, f"task.root must be {KINDS}") as (_, read):
-            for name in with_progress_bar(iter(things), "images (once)", len(things)):
-                yield Pictures(channels, size, size).scaled(decode(root, name, read))
+            about: dict[str, int] = {}
+            pairs = zip(photos.items(), decoded(root, [*photos], read, about), strict=True)
+            for (name, photo), image in with_progress_bar(pairs, "images (once)", len(photos)):
+                yield Pictures(channels, size, size).scaled(in_8_bits(turned(image, photo, f"{name} in {root}"), **about))
 
-    return Unprepared((len(things), channels, size, size), images(), {"things": [*things.values()]})
+    return Unprepared((len(photos), channels, size, size), images(), {"things": [photo.things for photo in photos.values()]})
+
+
+def turned(image: Image.Image, photo: Photo, name: str) -> Image.Image:
+    """As it lies or upright, whichever its annotations are of. Raises InputError where they are of another shape."""
+    for shown in (image, upright(image)):
+        if abs(math.log(shown.width / shown.height * photo.height / photo.width)) < SLACK:
+            return shown
+    raise InputError(
+        f"{name} has {image.height} x {image.width} pixels, and {photo.height:g} x {photo.width:g} by its annotations; mend them"
+    )

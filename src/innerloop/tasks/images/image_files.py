@@ -23,11 +23,13 @@ KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
 
 
 class ImageSource(NamedTuple):
-    """counts: how many images each class has. images: they, class after class. split: of each class, where the source says so."""
+    """counts: how many images each class has. images: they, class after class. split: of each class, where the source says so. about: the
+    bits that 16-bit images use, when the first has come."""
 
     counts: dict[str, int]
     images: Iterator[Image.Image]
     split: dict[str, str] | None
+    about: dict[str, int]
 
 
 @contextmanager
@@ -43,8 +45,9 @@ def image_source(root: Path, folders: Sequence[str] | None = None, pool: bool = 
     with opened(root, f"task.root must be {KINDS}") as (names, read):
         classes, split = classes_of(root, names, folders, pool)
         files = [name for members in classes.values() for name in members]
-        images = pictures(root, files, read)
-        yield ImageSource({name: len(members) for name, members in classes.items()}, images, split)
+        about: dict[str, int] = {}
+        images = (as_seen(image, **about) for image in decoded(root, files, read, about))
+        yield ImageSource({name: len(members) for name, members in classes.items()}, images, split, about)
 
 
 def classes_of(
@@ -126,14 +129,13 @@ def decode(root: Path, name: str, read: Callable[[str], bytes]) -> Image.Image:
     return image
 
 
-def pictures(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> Iterator[Image.Image]:
-    """The images of those names, as they are seen."""
-    bits = None
+def decoded(root: Path, names: Sequence[str], read: Callable[[str], bytes], about: dict[str, int]) -> Iterator[Image.Image]:
+    """The images of those names, as they lie in their files. about: "bits", those that 16-bit ones use, is there before the first such."""
     for name in names:
         image = decode(root, name, read)
-        if bits is None and is_deep(image):
-            bits = bits_of(root, names, read)
-        yield as_seen(image, bits or 16)
+        if is_deep(image) and "bits" not in about:
+            about["bits"] = bits_of(root, names, read)
+        yield image
 
 
 def bits_of(root: Path, names: Sequence[str], read: Callable[[str], bytes]) -> int:
@@ -176,4 +178,4 @@ def read_arrays(path: Path) -> ImageSource:
             f"{path} cannot be read as images and their classes ({str(error).splitlines()[0]}); see docs/your_data.md"
         ) from error
     drawn = (Image.fromarray(images[row]) for members in rows.values() for row in members)
-    return ImageSource({name: len(members) for name, members in rows.items()}, drawn, split)
+    return ImageSource({name: len(members) for name, members in rows.items()}, drawn, split, {})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -49,7 +49,6 @@ class Images(ClassTasks):
         check_count("task.split_seed", split_seed, least=0)
         check_positive("task.memory_mb", memory_mb)
         self.input_shape, self.augment = (channels, size, size), list((augment or {}).values())
-        self.reader = Pictures(channels, size, size)
         self.published = split if split and is_published(split) else None
         roots = [root] if root is None or isinstance(root, str) else list(root)
         if len(roots) > 1 and split:
@@ -57,8 +56,8 @@ class Images(ClassTasks):
                 f"task.split={split} is of one task.root, and there are {len(roots)}; leave each its own folders, or its drawn split"
             )
         sets = [images_of(each, folders, pool, size, channels, split, split_seed, memory_mb / len(roots)) for each in roots]
-        self.images, self.rows, self.parts = sets[0] if len(sets) == 1 else joined([str(each) for each in roots], sets)
-        self.several = len(sets) > 1
+        self.images, self.rows, self.parts, bits = sets[0] if len(sets) == 1 else joined([str(each) for each in roots], sets)
+        self.reader, self.several = Pictures(channels, size, size, bits=bits), len(sets) > 1
 
     @property
     def name(self) -> str:
@@ -71,10 +70,19 @@ class Images(ClassTasks):
         return Classes(self.images, [self.rows[name] for name in names], names, groups=groups)
 
 
+class ImageSet(NamedTuple):
+    """All images, the rows of each class, the classes of each split, and the bits that 16-bit images used, if there were any."""
+
+    images: np.ndarray
+    rows: dict[str, np.ndarray]
+    parts: dict[str, list[str]]
+    bits: int | None
+
+
 def images_of(
     root: str | None, folders: list[str] | None, pool: bool, size: int, channels: int, split: str | None, split_seed: int, memory_mb: float
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, list[str]]]:
-    """All images of a root, the rows of each class, and the classes of each split."""
+) -> ImageSet:
+    """What is in a root."""
     path = packed(place_of(root, KINDS).resolve())
     folder = path if path.is_dir() else path.parent
     stem = "_".join([path.stem, *sorted(folders or []), *["pooled"] * pool])
@@ -93,21 +101,19 @@ def images_of(
     known = read_split(split) if split else ready.about["split"]
     if not known:
         known = drawn_split(list(counts), folder, f"{stem}_split{split_seed}.csv", split_seed)
-    return ready.images, rows, by_split(known, list(counts), path)
+    return ImageSet(ready.images, rows, by_split(known, list(counts), path), ready.about.get("bits"))
 
 
-def joined(
-    roots: Sequence[str], sets: Sequence[tuple[np.ndarray, dict[str, np.ndarray], dict[str, list[str]]]]
-) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, list[str]]]:
+def joined(roots: Sequence[str], sets: Sequence[ImageSet]) -> ImageSet:
     """Several sets as one, in memory, whose classes are called "ROOT: CLASS"."""
-    starts = np.cumsum([0, *(len(images) for images, _, _ in sets)])
+    starts = np.cumsum([0, *(len(one.images) for one in sets)])
     rows: dict[str, np.ndarray] = {}
     parts: dict[str, list[str]] = {}
-    for root, start, (_, own, of_splits) in zip(roots, starts, sets, strict=False):
-        rows |= {f"{root}: {name}": start + at for name, at in own.items()}
-        for split, names in of_splits.items():
+    for root, start, one in zip(roots, starts, sets, strict=False):
+        rows |= {f"{root}: {name}": start + at for name, at in one.rows.items()}
+        for split, names in one.parts.items():
             parts.setdefault(split, []).extend(f"{root}: {name}" for name in names)
-    return np.concatenate([images for images, _, _ in sets]), rows, parts
+    return ImageSet(np.concatenate([one.images for one in sets]), rows, parts, max((one.bits for one in sets if one.bits), default=None))
 
 
 def packed(root: Path) -> Path:
@@ -126,11 +132,13 @@ def sources_of(root: Path) -> list[Path]:
 def prepare(root: Path, folders: list[str] | None, pool: bool, size: int, channels: int) -> Unprepared:
     """Each image scaled to the square, whatever its shape, as mini-ImageNet's are."""
     with image_source(root, folders, pool) as source:
-        counts, split = source.counts, source.split
+        about: dict[str, Any] = {"counts": source.counts, "split": source.split}
+    count = sum(source.counts.values())
 
     def images() -> Any:
         with image_source(root, folders, pool) as source:
-            for image in with_progress_bar(source.images, "images (once)", sum(counts.values())):
+            for image in with_progress_bar(source.images, "images (once)", count):
                 yield Pictures(channels, size, size).scaled(image)
+            about.update(source.about)
 
-    return Unprepared((sum(counts.values()), channels, size, size), images(), {"counts": counts, "split": split})
+    return Unprepared((count, channels, size, size), images(), about)

@@ -10,10 +10,19 @@ def is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I;16")
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """As the camera was held; where what it wrote into the file cannot be read, as it lies, as viewers do."""
+    with contextlib.suppress(Exception):
+        return ImageOps.exif_transpose(image)
+    return image
+
+
 def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
     """Upright and in 8 bits, where Pillow would cut more off at 255; what is transparent is white. bits: that 16-bit images use."""
-    with contextlib.suppress(Exception):  # of what a camera wrote into the file: it is shown as it lies then, as viewers do
-        image = ImageOps.exif_transpose(image)
+    return in_8_bits(upright(image), bits)
+
+
+def in_8_bits(image: Image.Image, bits: int = 16) -> Image.Image:
     if is_deep(image):
         return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
     if not image.has_transparency_data:
