@@ -5,9 +5,8 @@ import json
 import pytest
 
 from innerloop.config import NOT_THE_NUMBERS, InputError, short_name, without
-from innerloop.runs.experiment import settle_paths
 from innerloop.runs.folder import read_results
-from innerloop.runs.settings import load_config, origin_of
+from innerloop.runs.settings import load_config, origin_of, settle_paths
 from tests.conftest import compose_run
 
 
@@ -40,6 +39,7 @@ def test_a_run_keeps_its_files_from_wherever_it_is_scored(tmp_path, monkeypatch)
     cfg = compose_run("task=omniglot", "task.split=split.csv", "episodes=test.npz")
     settle_paths(cfg)
     assert (cfg.task.split, cfg.episodes) == (str(tmp_path / "split.csv"), str(tmp_path / "test.npz"))
+    (tmp_path / "vinyals").mkdir()  # a folder of that name is no file
     named = compose_run("task=omniglot", "task.split=vinyals")
     settle_paths(named)
     assert named.task.split == "vinyals"

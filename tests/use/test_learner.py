@@ -3,6 +3,7 @@
 import json
 import pydoc
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +405,8 @@ def test_sixteen_bits_are_those_of_the_training_set(tmp_path):
     reader, data = innerloop.load(tmp_path / "run").reader, build_run(load_config(tmp_path / "run")).data.tasks
     shown = next(read_examples(reader, tmp_path / "data" / "class1" / "0.png")).x
     assert reader.bits == 16 and shown.max() < 0.1
+    twelve = replace(reader, bits=12)  # white stays white where an image is brighter than all that was seen
+    assert twelve.read(Image.fromarray(np.full((8, 8), 5000, np.uint16)), "it").min() == 1
     np.testing.assert_array_equal((255 * shown).round().numpy(), data.images[data.rows["class1"][0]])
 
 

@@ -124,6 +124,7 @@ def draw_fits(run: Run, count: int = 3) -> str:
         DictConfig, OmegaConf.merge(run.cfg, {"task": {"queries": 200}, "episodes": None, "disjoint": False})
     )  # points enough for a curve
     run = load_checkpoint(cfg, Path(run.cfg.output_dir))
+    run.learner.float()
     episodes = run.data.test_episodes.meta_batch(range(count))
     found = predictions_after(run, episodes, {0, min(1, last), last})
     shown = []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -25,7 +26,7 @@ from innerloop.runs.folder import ENDS, claimed, read_results
 from innerloop.runs.learner_file import write_learner
 from innerloop.runs.provenance import hardware
 from innerloop.runs.results import Training, write_results
-from innerloop.runs.settings import check_same_run, origin_of, with_output_dir
+from innerloop.runs.settings import check_same_run, origin_of, settle_paths, with_output_dir
 from innerloop.runs.trained_split import check_unseen, keep_split
 from innerloop.runs.trust import trusted_config
 from innerloop.training.checkpoint import State, checkpoints_of, continue_logs, latest, read
@@ -98,22 +99,6 @@ def closed_after(trainer: lightning.Trainer) -> Iterator[None]:
                 logger.experiment.finish()
 
 
-PATHS = (
-    "episodes", "task.root", "task.path", "task.table", "task.split", "task.tokenizer", "task.seen", "task.heard",
-    "model.base", "model.path", "model.weights", "backbone.path", "backbone.weights",
-)  # fmt: skip
-
-
-def settle_paths(cfg: DictConfig) -> None:
-    """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
-    for key in PATHS:
-        value = OmegaConf.select(cfg, key)
-        if isinstance(value, str):
-            OmegaConf.update(cfg, key, settled(value))
-        elif OmegaConf.is_list(value) and all(isinstance(place, str) for place in value):
-            OmegaConf.update(cfg, key, [*map(settled, value)])
-
-
 def go_on_as_before(run: Run, path: Path, state: State) -> None:
     """An interrupted training counts in as many outer steps at once as it did. Raises InputError where others are asked for."""
     before = state.get("steps_at_once") or state["innerloop"]["origin"]["settings"].get("steps_at_once") or 1
@@ -123,14 +108,13 @@ def go_on_as_before(run: Run, path: Path, state: State) -> None:
     try:
         in_lightning_steps(run.cfg, before)
     except InputError as error:
-        raise InputError(f"{path} took {before} outer steps at once: {error}, in another hydra.run.dir") from error
+        if before == 1:
+            raise
+        raise InputError(
+            f"{path} took {before} outer steps at once, and what goes on does too: {error}; or take another hydra.run.dir"
+        ) from error
     run.learner.take_at_once(before)
     run.data.steps_at_once = before
-
-
-def settled(place: str) -> str:
-    path = Path(place).expanduser()
-    return str(path.absolute()) if path.exists() else place
 
 
 def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None) -> Training:
@@ -145,6 +129,7 @@ def train(run: Run, trainer: lightning.Trainer, state: tuple[Path, State] | None
         path, content = state
         earlier = content["innerloop"]["seconds"]
         rank_zero_only(log.info)(f"going on after outer step {content['global_step']}, from {path}")
+        in_precision(run)
         load_weights(run.learner, path)  # for its sentence, where the architecture is another
     task, cfg = run.data.tasks.name, run.cfg
     what = f"{short_name(cfg.algo._target_)} on {task}, {cfg.outer_steps} outer steps of {cfg.meta_batch_size * accumulated(cfg)} tasks"
@@ -224,6 +209,12 @@ def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, list) else value for key, value in flat(settings).items()}
 
 
+def in_precision(run: Run) -> None:
+    """The learner in the type that trainer.precision gives its weights: Lightning converts it too late, when a checkpoint is read."""
+    kinds = {"64": torch.float64, "64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
+    run.learner.to(kinds.get(str(run.cfg.trainer.precision), torch.float32))
+
+
 def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> None:
     """Weights of a checkpoint; to_score: without those that only training uses.
 
@@ -232,8 +223,6 @@ def load_weights(learner: MetaLearner, path: Path, to_score: bool = False) -> No
     content = read(path)
     learner.shares.obstacle = content.get("obstacle", learner.shares.obstacle)  # or `innerloop eval` would leave the threads idle
     state = content["state_dict"]
-    if len(kinds := {weight.dtype for weight in state.values() if weight.is_floating_point()}) == 1:
-        learner.to(*kinds)  # trainer.precision=64-true: Lightning would cut the weights off before it converts the learner
     learner.add_frozen(content)
     if to_score:
         own = learner.state_dict()
@@ -282,6 +271,7 @@ def load_checkpoint(cfg: DictConfig, output_dir: Path) -> Run:
     built = build_run(cfg)
     if steps_to_train(built) > 0:
         check_unseen(output_dir, cfg.task, built.data.tasks)
+        in_precision(built)
         load_weights(built.learner, output_dir / "checkpoints" / "best.ckpt", to_score=True)
     built.learner.eval()
     return built

@@ -16,8 +16,9 @@ from yaml import YAMLError
 from innerloop.config import InputError, register
 from innerloop.project import CONF, searched
 from innerloop.runs.build import build_trainer
-from innerloop.runs.experiment import load_checkpoint, settle_paths, steps_to_train, test
+from innerloop.runs.experiment import load_checkpoint, steps_to_train, test
 from innerloop.runs.results import Training
+from innerloop.runs.settings import settle_paths
 from innerloop.runs.trust import trusted_config
 
 

@@ -36,6 +36,30 @@ def with_output_dir(cfg: DictConfig, path: str | None) -> DictConfig:
     return OmegaConf.merge(cfg, {"output_dir": path})  # type: ignore[return-value]
 
 
+PATHS = (
+    "episodes", "task.root", "task.path", "task.table", "task.tokenizer", "task.seen", "task.heard",
+    "model.base", "model.path", "model.weights", "backbone.path", "backbone.weights",
+)  # fmt: skip
+
+
+def settle_paths(cfg: DictConfig) -> None:
+    """Where files are, as seen from here and with what INNERLOOP_DATA says now: the run stays with its data, from wherever it is scored."""
+    for key in PATHS:
+        value = OmegaConf.select(cfg, key)
+        if isinstance(value, str):
+            OmegaConf.update(cfg, key, settled(value))
+        elif OmegaConf.is_list(value) and all(isinstance(place, str) for place in value):
+            OmegaConf.update(cfg, key, [*map(settled, value)])
+    split = OmegaConf.select(cfg, "task.split")
+    if isinstance(split, str) and Path(split).expanduser().is_file():  # a published one has a name, which a folder may have too
+        OmegaConf.update(cfg, "task.split", settled(split))
+
+
+def settled(place: str) -> str:
+    path = Path(place).expanduser()
+    return str(path.absolute()) if path.exists() else place
+
+
 def origin_of(cfg: DictConfig) -> dict[str, Any]:
     """What decides the numbers of a run: its settings and the code."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -50,7 +74,9 @@ def check_same_run(directory: Path, origin: dict[str, Any], force: bool) -> None
         if found := next((path for path in old if path.exists()), None):
             raise InputError(f"{directory} holds {found.name} but no config.yaml of a run; set hydra.run.dir to another directory")
         return
-    settings = origin_of(load_config(directory))["settings"]
+    old_config = load_config(directory)
+    settle_paths(old_config)
+    settings = origin_of(old_config)["settings"]
     if (other := differences(settings, origin["settings"])) and not force and any(path.exists() for path in old):
         raise InputError(
             f"{directory} holds a run with other settings ({other}); set hydra.run.dir to another directory, delete it, or go on with "

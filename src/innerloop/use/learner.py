@@ -205,14 +205,17 @@ class Learner:
             self.algorithm.ways = outputs
         self._flat = fitted["flat"]
         dtype = torch.long if self.known.vocabulary else torch.float32
-        self._examples = count = fitted.get("examples", outputs if classes is not None else 2)
-        y = torch.arange(count) % outputs if classes is not None else torch.zeros(count, outputs)
-        nothing = Examples(torch.zeros(len(y), *self.known.input_shape, dtype=dtype), y)
-        self.network = adapted_network(self.algorithm, nothing, 0, outputs)
-        try:
-            load_weights(self.network, folder / FITTED)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder / FITTED} is damaged or not there ({error}); fit the learner again") from error
+        least = outputs if classes is not None else 2
+        self._examples = fitted.get("examples", least)
+        for count in dict.fromkeys([least, self._examples]):  # some networks hold the support set, and are as large as it was
+            y = torch.arange(count) % outputs if classes is not None else torch.zeros(count, outputs)
+            nothing = Examples(torch.zeros(count, *self.known.input_shape, dtype=dtype), y)
+            self.network = adapted_network(self.algorithm, nothing, 0, outputs)
+            try:
+                return load_weights(self.network, folder / FITTED)
+            except (OSError, ValueError) as error:
+                reason = str(error)
+        raise InputError(f"{folder / FITTED} is damaged or not there ({reason}); fit the learner again")
 
     def _set_classes(self, classes: np.ndarray) -> None:
         self.classes_ = classes

@@ -1,7 +1,6 @@
 """Photographs with boxes around objects: COCO's layout, or Pascal VOC's."""
 
 import json
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -40,31 +39,38 @@ def read_boxes(root: Path) -> dict[str, Photo]:
     """
     with opened(root, f"task.root must be {KINDS}") as (names, read):
         jsons, xmls = ([name for name in names if name.lower().endswith(ending)] for ending in (".json", ".xml"))
-        called: dict[str, list[PurePosixPath]] = {}
-        for path in map(PurePosixPath, sorted(names)):
-            called.setdefault(path.name, []).append(path)
+        called: dict[str, list[str]] = {}
+        for path in sorted(names):
+            called.setdefault(PurePosixPath(path).name, []).append(path)
         found: dict[str, Photo] = {}
         for files, parse in ((jsons, of_coco), (xmls, of_pascal)):
             for file in files:
                 for named, photo in parse(root, file, read).items():
-                    image = str(meant(root, file, PurePosixPath(named), called))
+                    image = meant(root, file, named, called)
                     found[image] = photo._replace(things=[*found[image].things, *photo.things]) if image in found else photo
     if found := {image: photo for image, photo in found.items() if photo.things}:
         return found
     raise InputError(f"{root} has no box around any object; task.root must be {KINDS}")
 
 
-def meant(root: Path, file: str, named: PurePosixPath, called: dict[str, list[PurePosixPath]]) -> PurePosixPath:
-    """Of the files of that name the one in the folders that it is named with, and of those the nearest to the annotations in `file`."""
-    there = called.get(named.name, [])
-    there = [path for path in there if path.parts[-len(named.parts) :] == named.parts] or there
-    shared = [len(PurePosixPath(os.path.commonpath([path.parent, PurePosixPath(file).parent])).parts) for path in there]
-    nearest = [path for path, count in zip(there, shared, strict=True) if count == max(shared)]
-    if not nearest:
+def meant(root: Path, file: str, named: str, called: dict[str, list[str]]) -> str:
+    """Of the files of that name the one whose folders are most like those it is named with, and of such the nearest to the annotations in
+    `file`."""
+
+    def alike(path: str) -> tuple[int, int]:
+        parts, wanted, of_file = (PurePosixPath(name).parts for name in (path, named, file))
+        return same(parts[::-1], wanted[::-1]), same(parts, of_file)
+
+    def same(some: Sequence[str], others: Sequence[str]) -> int:
+        """How many they have in common from the beginning on."""
+        return next((at for at, (one, other) in enumerate(zip(some, others, strict=False)) if one != other), min(len(some), len(others)))
+
+    there = sorted(called.get(PurePosixPath(named).name, []), key=alike, reverse=True)
+    if not there:
         raise InputError(f"{file} in {root} names {named}, which is not there; bring it, or take it out of the file")
-    if len(nearest) > 1:
-        raise InputError(f"{file} in {root} names {named}, which may be {nearest[0]} or {nearest[1]}; give them names of their own")
-    return nearest[0]
+    if len(there) > 1 and alike(there[0]) == alike(there[1]):
+        raise InputError(f"{file} in {root} names {named}, which may be {there[0]} or {there[1]}; name it with its folder")
+    return there[0]
 
 
 def of_coco(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, Photo]:
@@ -74,11 +80,11 @@ def of_coco(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, Ph
             return {}
         names = {category["id"]: str(category["name"]) for category in content["categories"]}
         images = {image["id"]: image for image in content["images"]}
-        found = {image["file_name"]: Photo([], image["height"], image["width"]) for image in images.values()}
+        found = {str(image["file_name"]): Photo([], image["height"], image["width"]) for image in images.values()}
         for one in content["annotations"]:
             if one.get("iscrowd"):
                 continue
-            name, (x, y, width, height) = images[one["image_id"]]["file_name"], one["bbox"]
+            name, (x, y, width, height) = str(images[one["image_id"]]["file_name"]), one["bbox"]
             found[name].things.extend(checked(root, name, names[one["category_id"]], (y, x, y + height, x + width), found[name]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):

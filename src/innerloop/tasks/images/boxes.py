@@ -15,12 +15,14 @@ from innerloop.episode import Episode, Examples
 from innerloop.tasks.archives import opened, with_progress_bar
 from innerloop.tasks.base import SPLITS, Split, Tasks
 from innerloop.tasks.class_split import by_split, drawn_split, read_split
-from innerloop.tasks.images.box_files import KINDS, SLACK, Photo, Thing, read_boxes
+from innerloop.tasks.images.box_files import KINDS, Photo, Thing, read_boxes
 from innerloop.tasks.images.image_files import decoded
 from innerloop.tasks.images.seen import in_8_bits, upright
 from innerloop.tasks.places import place_of
 from innerloop.tasks.prepared import Unprepared, load_prepared
 from innerloop.tasks.readers import MODES, Pictures
+
+ALIKE = 0.05  # of a shape: small copies of an image are rounded
 
 
 class BoxEpisodes:
@@ -142,9 +144,9 @@ def prepare(root: Path, size: int, channels: int) -> Unprepared:
 
 
 def turned(image: Image.Image, photo: Photo, name: str) -> Image.Image:
-    """As it lies or upright, whichever its annotations are of. Raises InputError where they are of another shape."""
-    for shown in (image, upright(image)):
-        if abs(math.log(shown.width / shown.height * photo.height / photo.width)) < SLACK:
+    """Upright, or as it lies where its annotations are of that shape. Raises InputError where they are of another one."""
+    for shown in (upright(image), image):
+        if abs(math.log(shown.width / shown.height * photo.height / photo.width)) < ALIKE:
             return shown
     raise InputError(
         f"{name} has {image.height} x {image.width} pixels, and {photo.height:g} x {photo.width:g} by its annotations; mend them"

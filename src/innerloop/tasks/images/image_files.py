@@ -24,7 +24,7 @@ KINDS = "a folder with a folder for each class, a zip of one, or an .npz"
 
 class ImageSource(NamedTuple):
     """counts: how many images each class has. images: they, class after class. split: of each class, where the source says so. about: the
-    bits that 16-bit images use, when the first has come."""
+    bits of 16-bit images, there once one is read."""
 
     counts: dict[str, int]
     images: Iterator[Image.Image]

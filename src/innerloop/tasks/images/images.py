@@ -106,6 +106,7 @@ def images_of(
 
 def joined(roots: Sequence[str], sets: Sequence[ImageSet]) -> ImageSet:
     """Several sets as one, in memory, whose classes are called "ROOT: CLASS"."""
+    bits = {one.bits for one in sets if one.bits}  # where they differ, an image of one's own is taken to use what it needs
     starts = np.cumsum([0, *(len(one.images) for one in sets)])
     rows: dict[str, np.ndarray] = {}
     parts: dict[str, list[str]] = {}
@@ -113,7 +114,7 @@ def joined(roots: Sequence[str], sets: Sequence[ImageSet]) -> ImageSet:
         rows |= {f"{root}: {name}": start + at for name, at in one.rows.items()}
         for split, names in one.parts.items():
             parts.setdefault(split, []).extend(f"{root}: {name}" for name in names)
-    return ImageSet(np.concatenate([one.images for one in sets]), rows, parts, max((one.bits for one in sets if one.bits), default=None))
+    return ImageSet(np.concatenate([one.images for one in sets]), rows, parts, next(iter(bits)) if len(bits) == 1 else None)
 
 
 def packed(root: Path) -> Path:

@@ -24,7 +24,7 @@ def as_seen(image: Image.Image, bits: int = 16) -> Image.Image:
 
 def in_8_bits(image: Image.Image, bits: int = 16) -> Image.Image:
     if is_deep(image):
-        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8))
+        return Image.fromarray(np.minimum(np.asarray(image) >> (bits - 8), 255).astype(np.uint8))
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
