@@ -53,6 +53,6 @@ def code_of_project() -> str | None:
         return None
     digest = hashlib.sha256()
     modules = {*folder.glob("*.py"), *(path for package in folder.glob("*/__init__.py") for path in package.parent.rglob("*.py"))}
-    for path in sorted(path for path in {*modules, *(folder / "conf").rglob("*.yaml")} if not path.name.startswith("test_")):
+    for path in sorted(path for path in {*modules, *(folder / "conf").rglob("*.yaml")} if not path.name.startswith(("test_", "."))):
         digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

@@ -80,6 +80,14 @@ def test_runs_of_changed_code_are_two_contenders(one_run, tmp_path):
     assert names_and_seeds(*torches) == {"version.torch=7": [0], "version.torch=8": [0]}
 
 
+def test_contenders_of_one_name_are_all_there(one_run, tmp_path):
+    """A class of a project may be called as one of ours."""
+    other = copied(one_run, tmp_path / "other", config={"algo._target_": "mine.MAML"})
+    assert [*names_and_seeds(one_run, other).values()] == [[0], [0]]
+    workers = copied(one_run, tmp_path / "workers", commit="bbbbbbb00112233", config={"num_workers": 2})
+    assert [*names_and_seeds(one_run, workers).values()] == [[0], [0]]
+
+
 def test_two_results_of_one_seed_are_told_apart_by_their_paths(one_run, tmp_path):
     a, b = copied(one_run, tmp_path / "a" / "run"), copied(one_run, tmp_path / "b" / "run")
     more = copied(one_run, tmp_path / "b" / "run1", seed=1)

@@ -11,7 +11,7 @@ import pytest
 
 from innerloop.config import InputError
 from innerloop.reports import figures
-from innerloop.reports.charts import calibration_chart, class_chart, difference_chart, group_of, heat_maps
+from innerloop.reports.charts import adaptation_chart, calibration_chart, class_chart, difference_chart, group_of, heat_maps
 from innerloop.reports.compare import Scored
 from innerloop.reports.inspection import predictions_after
 from innerloop.reports.jobs import Job
@@ -113,18 +113,35 @@ def test_algorithms_beside_the_first_that_is_no_baseline(pages):
     assert "<td>joint</td>" in forest and "<td>sinusoid_oracle</td>" in forest and "diverged" not in forest
 
 
+def group(*means, metric="mse"):
+    """A run with scores around these means, after 0, 1, ... steps."""
+    scores = np.random.default_rng(0).normal(means, 0.01, (50, len(means)))
+    results = {"metric": metric, "algo": "x", "baseline": False, "seed": 0, "lower_is_better": metric == "mse"}
+    return {0: Scored(Job("x", {}, None, "", set()), results, Evidence([], [*range(len(means))], {metric: scores}))}
+
+
 def test_differences_leave_out_what_diverged_and_nothing_else():
     """A baseline that is twenty times worse than a good learner has not diverged: it ends where all begin."""
-
-    def group(*means):
-        scores = np.random.default_rng(0).normal(means, 0.01, (50, len(means)))
-        results = {"metric": "mse", "algo": "x", "baseline": False, "seed": 0}
-        return {0: Scored(Job("x", {}, None, "", set()), results, Evidence([], [*range(len(means))], {"mse": scores}))}
-
     groups = {"maml": group(4.0, 0.2), "scratch": group(4.0, 4.1), "wild": group(4.0, 1e9)}
     contenders = [Contender(name, "x", False, [0], of[0].evidence.measures["mse"][None, :, -1], 1, "mse") for name, of in groups.items()]
     chart = difference_chart(compare_contenders(contenders[0], contenders[1:], lower_is_better=True), groups)
     assert [row[0] for row in chart.rows] == ["scratch"] and chart.note.endswith("Not drawn, since diverged: wild.")
+    beside_nan = compare_contenders(contenders[0]._replace(scores=contenders[0].scores * np.nan), contenders[1:2], lower_is_better=True)
+    assert difference_chart(beside_nan, groups) is None  # and not a difference of 0
+
+
+def test_what_rises_far_has_not_diverged():
+    """AP50, or an accuracy of many ways, begins near 0."""
+    groups = {"maml": group(0.01, 0.9, metric="ap50"), "joint": group(0.01, 0.02, metric="ap50")}
+    contenders = [Contender(name, "x", False, [0], of[0].evidence.measures["ap50"][None, :, -1], 1, "ap50") for name, of in groups.items()]
+    assert "diverged" not in adaptation_chart(groups).svg
+    chart = difference_chart(compare_contenders(contenders[1], contenders[:1], lower_is_better=False), groups)
+    assert [row[0] for row in chart.rows] == ["maml"] and "diverged" not in chart.note
+
+
+def test_a_run_of_two_test_episodes(tmp_path):
+    call("train.py", *TINY, "test_episodes=2", f"hydra.run.dir={tmp_path / 'run'}")
+    assert "Unseen functions" in report(tmp_path / "run", output=tmp_path / "report.html")
 
 
 def test_it_stands_by_itself_and_is_the_same_again(pages, tmp_path):

@@ -137,6 +137,19 @@ def test_no_gain_is_said_where_the_interval_excludes_one():
     assert doubts(compare_contenders(worse, [baseline], True))[0].startswith("the baseline joint is better than maml: -0.5")
 
 
+def test_one_seed_beside_several_tells_nothing_of_the_algorithms():
+    rng = np.random.default_rng(0)
+    one, several = (of(rng.normal(size=(seeds, 50))) for seeds in (1, 3))
+    for pair in ((one, several), (several, one)):
+        found = difference(*pair, True)
+        assert found.p_algorithms is None and verdict(found).endswith("(these networks: one seed)")
+
+
+def test_beside_what_diverged_nothing_is_decided():
+    found = difference(of(np.full((1, 50), np.nan), name="lost"), of(np.ones((1, 50))), True)
+    assert verdict(found) == "not decided: lost diverged"
+
+
 def test_holm():
     assert holm([0.04, 0.01, 0.03, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
 

@@ -39,6 +39,14 @@ def test_no_image_is_used_twice_and_most_are_used(turned):
     assert turned or classes[0] != classes[1]
 
 
+def test_turns_of_an_image_that_have_rows_of_their_own_are_one_image():
+    """As the features of a backbone are."""
+    features = pool(classes=12)
+    features.origins = np.tile(np.arange(60), 2)
+    used = images_of(DisjointEpisodes(features, most=600)).flatten() % 60
+    assert len(used.unique()) == len(used) >= 48
+
+
 def test_its_episodes_are_of_one_group_each():
     episodes = DisjointEpisodes(pool(groups=list("ababab")), most=600)
     of = [{row // 10 % 2 for row in rows} for rows in images_of(episodes).tolist()]

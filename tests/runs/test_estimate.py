@@ -63,6 +63,11 @@ def test_operations_of_a_network_by_hand():
     assert flops["joint"] == forward + backward == flops["fomaml"]
 
 
+def test_rollouts_are_not_followed():
+    with pytest.raises(InputError, match="estimate=true follows no rollouts"):
+        estimate(build_run(compose_run("task=compass", "task.horizon=3")))
+
+
 def test_on_the_command_line(tmp_path):
     stdout, stderr = call("train.py", "estimate=true", *SMALL, f"hydra.run.dir={tmp_path}")
     assert stderr == "" and "peak of all tensors" in stdout and "GFLOP" in stdout and not (tmp_path / "results.json").exists()

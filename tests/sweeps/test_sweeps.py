@@ -36,6 +36,15 @@ def test_failed_jobs_are_recorded_and_the_others_go_on(swept):
     assert len(diverged) == 2 and all("the loss is" in text and "algo.inner_lr=1e+30" in text for text in diverged)
 
 
+def test_what_wandb_writes_is_no_job(swept):
+    directory = swept[0]
+    before = len(sweep_rows(directory))
+    folder = next(directory.glob("*/results.json")).parent / "wandb" / "run-1" / "files"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("wandb_version: 1")
+    assert len(sweep_rows(directory)) == before
+
+
 def test_only_what_is_not_finished_runs_again(swept):
     directory, _, _ = swept
     before = results_of(directory)

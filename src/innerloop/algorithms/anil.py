@@ -6,6 +6,7 @@ from torch import nn
 
 from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
+from innerloop.config import InputError
 from innerloop.engine.forward import Engine
 from innerloop.objective import Objective
 
@@ -21,3 +22,5 @@ class ANIL(MAML):
         adapted: Patterns = "head.*", **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted=adapted, **options)
+        if len({name.startswith("head.") for name in self.slow_weights()}) > 1:
+            raise InputError(f"ANIL adapts the head alone, and algo.adapted={adapted} fits more; set algo.adapted=head.*, or use algo=maml")

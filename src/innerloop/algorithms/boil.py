@@ -6,6 +6,7 @@ from torch import nn
 
 from innerloop.algorithms.base import Patterns
 from innerloop.algorithms.maml import MAML
+from innerloop.config import InputError
 from innerloop.engine.forward import Engine
 from innerloop.objective import Objective
 
@@ -21,3 +22,7 @@ class BOIL(MAML):
         adapted: Patterns = "body.*", **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted=adapted, **options)
+        if len({name.startswith("head.") for name in self.slow_weights()}) > 1:
+            raise InputError(
+                f"BOIL adapts all but the head, and algo.adapted={adapted} fits it too; set algo.adapted=body.*, or use algo=maml"
+            )

@@ -32,7 +32,9 @@ class Chart(NamedTuple):
     wide: bool = False
 
 
-def line_chart(title: str, x_label: str, metric: str, of: figures.Lines, note: str, levels: Mapping[str, float]) -> Chart:
+def line_chart(
+    title: str, x_label: str, metric: str, of: figures.Lines, note: str, levels: Mapping[str, float], higher_is_better: bool = False
+) -> Chart:
     """Lines of a metric, in percent where the field writes it so. levels: what the metric is by chance, ..."""
     plain = metric.rpartition("/")[2]
     scale = 100 if plain in IN_PERCENT else 1
@@ -41,7 +43,8 @@ def line_chart(title: str, x_label: str, metric: str, of: figures.Lines, note: s
         for name, (x, y, half) in of.items()
     }
     label = unit(plain)
-    drawn = figures.lines(title, x_label, label, scaled, {name: scale * level for name, level in levels.items()})
+    at = {name: scale * level for name, level in levels.items()}
+    drawn = figures.lines(title, x_label, label, scaled, at, higher_is_better=higher_is_better)
     rows = [
         [name, f"{x:g}", number(y, plain), "" if half is None else f"± {number(half[i], plain)}"]
         for name, (xs, ys, half) in of.items()
@@ -59,7 +62,8 @@ def adaptation_chart(groups: Groups) -> Chart:
         scores, steps = mean_over_seeds(group)
         found[name] = (steps, scores.mean(0).tolist(), half_ci95(scores.std(0, ddof=1), len(scores)).tolist())
     note = "Mean over test episodes and seeds; the band is the 95 % interval over episodes. What takes no steps is a level line."
-    return line_chart("Adaptation on unseen tasks", "adaptation steps", results["metric"], found, note, by_chance(results))
+    rising = not results["lower_is_better"]
+    return line_chart("Adaptation on unseen tasks", "adaptation steps", results["metric"], found, note, by_chance(results), rising)
 
 
 def by_chance(results: dict[str, object]) -> dict[str, float]:
@@ -97,12 +101,12 @@ def validation_charts(groups: Groups) -> list[Chart]:
             by_time[name] = (np.multiply(steps, np.mean(seconds)), means, half)
     results = next(iter(next(iter(groups.values())).values())).results
     note = "Mean over seeds, on tasks that are neither trained on nor tested on; the band is the 95 % interval over episodes."
-    found = []
+    found, rising = [], not results["lower_is_better"]
     if by_steps:
-        found = [line_chart("Validation during training", "outer steps", metric, by_steps, note, by_chance(results))]
+        found = [line_chart("Validation during training", "outer steps", metric, by_steps, note, by_chance(results), rising)]
     if len(by_time) > 1:
         note = "The same by the seconds of training, validation counted in, as if all steps took as long."
-        found.append(line_chart("Validation by time", "seconds of training", metric, by_time, note, by_chance(results)))
+        found.append(line_chart("Validation by time", "seconds of training", metric, by_time, note, by_chance(results), rising))
     return found
 
 
@@ -142,8 +146,9 @@ def difference_chart(comparisons: Sequence[Comparison], groups: Groups) -> Chart
     What ended far above where the others begin, as `figures.highest` has it, is named and not drawn: all else would be one point.
     """
     begin = [mean_over_seeds(group)[0][:, 0].mean() for group in groups.values()]
-    most = 10 * np.nanmax(np.abs(begin))
-    finite = [one for one in comparisons if abs(one.value) <= most]
+    lower = next(iter(next(iter(groups.values())).values())).results["lower_is_better"]
+    most = 10 * np.nanmax(np.abs(begin)) if lower else np.inf
+    finite = [one for one in comparisons if np.isfinite(one.difference) and abs(one.value) <= most]
     if not finite:
         return None
     scale = 100 if finite[0].metric in IN_PERCENT else 1

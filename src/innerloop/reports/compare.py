@@ -100,7 +100,7 @@ def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
     for run in runs:
         once.setdefault(Path(run.job.name).resolve(), run)
     runs = [run._replace(job=run.job._replace(settings=run.job.settings | code_of(run.results))) for run in once.values()]
-    keys = list(without(dict.fromkeys(differing([run.job for run in runs])), ONE_CONTENDER))
+    keys = differing([run.job._replace(settings=without(run.job.settings, ONE_CONTENDER)) for run in runs])
     alike: dict[str, list[Scored]] = defaultdict(list)
     for run in runs:
         alike[repr(sorted(without(run.job.settings, ONE_CONTENDER).items()))].append(run)
@@ -109,6 +109,8 @@ def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
         name = " ".join(f"{heading(key)}={cell(key, group[0].job.settings.get(key))}" for key in keys)
         for place, contender in by_place(group).items():
             full = " ".join(filter(None, [name, place])) or group[0].job.name
+            if full in named:  # as a class of a project that is called as one of ours
+                full = f"{full} {group[0].job.name}"
             named[full] = {run.results["seed"]: run for run in sorted(contender, key=lambda run: run.results["seed"])}
     return named
 
@@ -162,7 +164,7 @@ def in_words(one: Comparison) -> list[str]:
     """A row of a table: run, verdict with p, value, difference with its 95 % intervals: of these networks, and of these algorithms."""
     name = f"{one.name}, {one.seeds} seed{'s' * (one.seeds > 1)}"
     if not np.isfinite(one.difference):
-        return [name, verdict(one), "", ""]
+        return [name, verdict(one), number(one.value, one.metric) if np.isfinite(one.value) else "", ""]
     p = one.p_networks if one.p_algorithms is None else one.p_algorithms
     value, difference = (number(x, one.metric) for x in (one.value, one.difference))
     intervals = [number(half, one.metric) for half in (one.networks, one.algorithms) if half is not None]

@@ -34,14 +34,15 @@ Lines = Mapping[str, Line]
 
 
 def lines(
-    title: str, x_label: str, y_label: str, of: Lines, levels: Mapping[str, float] = MappingProxyType({}), colors: Sequence[str] = COLORS
-) -> str:
+    title: str, x_label: str, y_label: str, of: Lines, levels: Mapping[str, float] = MappingProxyType({}), colors: Sequence[str] = COLORS,
+    higher_is_better: bool = False,
+) -> str:  # fmt: skip
     """A line for each name, with its interval as a band; of a single point, a level one. levels: dotted lines, as that of chance.
     colors: those of contenders, where the lines are none."""
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycler(color=colors)}):
         columns = 1 if max(map(len, of)) > 14 else 2  # the page's font may be wider than the one that it is laid out with
         figure, axes = blank(4.8, 3 + 0.22 * -(-len(of) // columns))
-        most = highest(of)
+        most = np.inf if higher_is_better else highest(of)
         ends = [x[-1] for x, _, _ in of.values() if len(x) > 1]
         for (name, (x, y, half)), style in zip(of.items(), itertools.cycle(DASHES), strict=False):
             label = name if np.isfinite(y).all() and np.max(y) <= most else f"{name} (diverged)"
@@ -65,7 +66,8 @@ def lines(
 
 
 def highest(of: Lines) -> float:
-    """What a chart shows at most: ten times what any line begins with. One that leaves that behind would make the others flat."""
+    """What a chart shows at most: ten times what any line begins with. One that leaves that behind would make the others flat. (Of what is
+    better the lower.)"""
     begin = [abs(y[0]) for _, y, _ in of.values() if len(y) and np.isfinite(y[0])]
     return 10 * max(begin, default=0) or np.inf
 

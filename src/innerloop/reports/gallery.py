@@ -44,7 +44,8 @@ def kind_of(runs: list[Scored]) -> Kind:
     results = runs[0].results
     lower = results["lower_is_better"]
     contenders = best_first(contenders_of(runs, None), lower)
-    baselines, others = ([one for one in contenders if one.is_baseline is wanted] for wanted in (True, False))
+    finite = [one for one in contenders if np.isfinite(one.scores.mean())]
+    baselines, others = [one for one in finite if one.is_baseline], [one for one in contenders if not one.is_baseline]
     doubted, unbeaten = set(), None
     if baselines and others:
         doubted = {one.name for one in compare_contenders(baselines[0], others, lower) if not one.answer}

@@ -125,6 +125,7 @@ def draw_fits(run: Run, count: int = 3) -> str:
     )  # points enough for a curve
     run = load_checkpoint(cfg, Path(run.cfg.output_dir))
     run.learner.float()
+    count = min(count, len(run.data.test_episodes))
     episodes = run.data.test_episodes.meta_batch(range(count))
     found = predictions_after(run, episodes, {0, min(1, last), last})
     shown = []
@@ -138,6 +139,7 @@ def draw_fits(run: Run, count: int = 3) -> str:
 
 def draw_pictures(run: Run, count: int = 3) -> str:
     """Some unseen pictures, and what the network makes of them."""
+    count = min(count, len(run.data.test_episodes))
     episodes, last, size = run.data.test_episodes.meta_batch(range(count)), run.cfg.eval_adaptation_steps, run.data.tasks.size  # type: ignore[attr-defined]
     found = predictions_after(run, episodes, {0, min(1, last), min(2, last), last})
     columns: dict[str, list[np.ndarray]] = {}
@@ -185,6 +187,7 @@ def shown_alone(x: Tensor, y: Tensor, size: int) -> np.ndarray:
 @torch.no_grad()
 def draw_rollouts(run: Run, count: int = 3, shown: int = 10) -> list[Chart]:
     """Where a policy goes in the first test tasks, after 0, 1, ... adaptation steps."""
+    count = min(count, len(run.data.test_episodes))
     algorithm, episodes = run.learner.algorithm, run.data.test_episodes.meta_batch(range(count))
     tasks, last = run.data.tasks, min(run.cfg.eval_adaptation_steps, 3)
     columns = []

@@ -159,10 +159,14 @@ def row_of(name: str, cell: Cell, files: list[Path]) -> Row | None:
         return None
     points = [point_at(entry, cell.step, file) for entry, file in zip(entries, files, strict=True)]
     scale = 100 if entries[0]["metric"] in IN_PERCENT else 1
+
+    def of_points(key: str) -> list[float]:
+        return [math.nan if point[key] is None else scale * point[key] for point in points]  # None: it diverged
+
     seconds = [entry["train_seconds"] + entry["eval_seconds"] for entry in entries]
     return Row(
         name, cell,
-        [scale * point["value"] for point in points], [scale * point["ci95"] for point in points], entries[0]["lower_is_better"],
+        of_points("value"), of_points("ci95"), entries[0]["lower_is_better"],
         entries[0]["tasks"], statistics.mean(seconds) / 60, entries[0]["episodes"],
         ", ".join(dict.fromkeys(of.split(",")[0] for entry in entries for of in entry["hardware"].split(", then "))),
         list(dict.fromkeys(short(entry["commit"]) for entry in entries)),

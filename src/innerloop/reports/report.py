@@ -104,9 +104,9 @@ def reference_of(path: Path) -> str | None:
 
 
 def section(runs: list[Scored], beside: str | None) -> Section:
-    groups = {for_people(name): group for name, group in by_seed(runs).items()}
-    shown = dict(itertools.islice(groups.items(), MOST_LINES))
     candidates = [run for run in runs if run.results["algo"] == beside] or [run for run in runs if not run.results["baseline"]]
+    groups = {for_people(name): group for name, group in by_seed(candidates[:1] + runs).items()}  # as they are compared
+    shown = dict(itertools.islice(groups.items(), MOST_LINES))
     comparisons = compare_scored(candidates[:1] + runs)[1] if len(groups) > 1 else []
     comparisons = [one._replace(name=for_people(one.name), beside=for_people(one.beside)) for one in comparisons]
     drawn: list[Chart | None] = [adaptation_chart(shown)]
@@ -135,7 +135,9 @@ def sentence(found: Section) -> str:
         finite = [one for one in found.comparisons if np.isfinite(one.difference)]
         told = {words[better]: [one.name for one in finite if one.answer is better] for better in words}
         apart = [f"{word} {' and '.join(names)}" for word, names in told.items() if names]
-        apart += [f"{' and '.join(names)} diverged"] if (names := [one.name for one in found.comparisons if one not in finite]) else []
+        names = [one.name for one in found.comparisons if not np.isfinite(one.value)]
+        apart += [f"{' and '.join(names)} diverged"] if names else []
+        apart = apart or ["nothing can be told beside what diverged"]
         seeds = f", seed {results['seed']}" if len(group) > 1 else ""
         return f"{beside} on {results['task']}: {stated(results, metric)}{seeds}; {'; '.join(apart)} ({of})."
     before, last = results["curve"][0], results["curve"][-1]

@@ -63,7 +63,7 @@ def sweep_table(directory: Path, sort: str | None = None) -> RenderableType:
     for row in rows:
         there = row["metric"]
         scored = " ".join(measured(row, there)) if there and metric else stated(row, there) if there else row["remark"].partition(":")[0]
-        spread = f"{number(row['mean'], there)} ± {number(row['std'], there)}" if row["std"] is not None else ""
+        spread = f"{number(row['mean'], there)} ± {number(row['std'], there)}" if there and row["std"] is not None else ""
         cells = (*(short(row[column]) for column in settings), number(row["val_loss"]), scored, *[spread] * several, ending(row["job"]))
         table.add_row(*map(escape, cells))  # brackets are rich's markup
     remarks = [f"{ending(row['job'])} {row['remark']}" for row in rows if ":" in row["remark"]]

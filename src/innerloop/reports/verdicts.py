@@ -80,7 +80,8 @@ def difference(reference: Contender, other: Contender, lower_is_better: bool) ->
     mean, count = float(by_episode.mean()), len(by_episode)
     episodes = Spread(float(by_episode.var(ddof=1)) / count, count - 1)
     means = [(theirs - ours).mean(1)] if paired else [ours.mean(1), theirs.mean(1)]
-    seeds = [Spread(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in means if len(values) > 1]
+    known = all(len(values) > 1 for values in means)  # how seeds spread, on both sides
+    seeds = [Spread(float(values.var(ddof=1)) / len(values), len(values) - 1) for values in means] if known else []
     better = bool((mean < 0) == lower_is_better)
     half = half_width([episodes])
     over_all = half_width([episodes, *seeds]) if seeds else None
@@ -159,7 +160,7 @@ def verdict(one: Comparison) -> str:
     """In words."""
     words = {True: "better", False: "worse", None: "not decided"}
     if not np.isfinite(one.difference):
-        return "diverged"
+        return "diverged" if not np.isfinite(one.value) else f"not decided: {one.beside} diverged"
     if one.p_algorithms is None:
         return f"{words[one.better_networks]} (these networks: one seed)"
     if one.better is not None or one.better_networks is None:

@@ -173,6 +173,11 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
             f"task.explore and task.inner_kl are of the rollouts that inner steps learn from, and algo={short_name(cfg.algo._target_)} has "
             "an outer loss of its own; leave them as they are, or use algo=maml"
         )
+    idle = [name for name, weight in algorithm.model.named_parameters() if name.endswith("context") and not weight.requires_grad]
+    if isinstance(algorithm, GradientBased) and set(idle) - set(algorithm.slow_weights()):
+        raise InputError(
+            f"model.context={cfg.model.context} numbers stay 0, since nothing adapts or learns them; set algo.adapted=*context"
+        )
     algorithm.varied = bool(tasks.varied)
     ways, train_ways = (tasks.varied.get(name, getattr(tasks, name)) for name in ("ways", "train_ways"))
     if (train_ways != ways or isinstance(ways, list)) and not algorithm.any_ways:

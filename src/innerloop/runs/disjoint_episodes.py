@@ -52,9 +52,10 @@ class DisjointEpisodes:
 def draw(pool: ClassEpisodes, most: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
     """For each episode its classes, and the rows of their images."""
     rng, needed = np.random.default_rng([*KEY, 2**32 - 1]), pool.shots + pool.queries
-    members = np.concatenate(pool.members)
+    origins = np.arange(len(pool.inputs)) if pool.origins is None else pool.origins  # an image may have a row for each of its turns
+    members = origins[np.concatenate(pool.members)]
     starts = np.cumsum([0, *map(len, pool.members[:-1])])
-    unused = np.ones(len(pool.inputs), bool)
+    unused = np.ones(int(origins.max()) + 1, bool)
     found: list[tuple[np.ndarray, list[np.ndarray]]] = []
     while len(found) < most:
         classes: list[int] = []
@@ -70,7 +71,7 @@ def draw(pool: ClassEpisodes, most: int) -> list[tuple[np.ndarray, list[np.ndarr
                 return found
             classes.append(int(rng.choice(np.flatnonzero(enough))))
             mine = pool.members[classes[-1]]
-            rows.append(rng.choice(mine[unused[mine]], needed, replace=False))
-            unused[rows[-1]] = False
+            rows.append(rng.choice(mine[unused[origins[mine]]], needed, replace=False))
+            unused[origins[rows[-1]]] = False
         found.append((np.array(classes), rows))
     return found

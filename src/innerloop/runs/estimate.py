@@ -72,6 +72,8 @@ def estimate(run: Run) -> Cost:
     tasks = run.cfg.meta_batch_size
     at_once = min(tasks, (run.learner.shares.execution.chunk_size or tasks) * torch.get_num_threads())
     taken = min(tasks, 2 * at_once)  # the third share takes no more than the second
+    if run.data.tasks.objective.look:
+        raise InputError("estimate=true follows no rollouts, which it would have to take; run one outer step, outer_steps=1 val_every=1")
     episodes = run.data.train_episodes.meta_batch(range(taken))
     run.learner.algorithm.told(episodes)
     mode = FakeTensorMode()

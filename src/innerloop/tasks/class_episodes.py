@@ -66,6 +66,7 @@ class ClassEpisodes:
         self.queries, self.augment, self.by_class = queries, augment, by_class
         self.balanced, self.strangers = balanced, strangers
         self.quarter_turns = classes.quarter_turns
+        self.origins: np.ndarray | None = None  # of each row of inputs, the number of the image that it was made from; None: one each
         groups = classes.groups or [""] * len(classes.members)
         self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
         ends = np.cumsum(np.bincount(self.group_of))

@@ -57,6 +57,7 @@ class Seen(Tasks):
         places = {key: index for index, key in enumerate(dict.fromkeys(shown))}
         episodes.inputs = features_of(episodes.inputs, list(places), self.see)
         episodes.members = [np.array([places[row, turn] for row in rows]) for rows, turn in zip(episodes.members, turns, strict=True)]
+        episodes.origins = np.array([row for row, _ in places])
         episodes.quarter_turns, episodes.augment = None, ()
         return episodes
 

@@ -1,0 +1,37 @@
+"""What a preset and another algorithm make together."""
+
+import pytest
+
+from innerloop.config import InputError
+from innerloop.runs.build import build_run
+from tests.conftest import compose_run
+
+ARTICLE = "experiment=omniglot_maml_article"
+
+
+def test_learned_steps_are_scored_after_as_many_as_they_were_trained_for():
+    assert compose_run(ARTICLE).eval_adaptation_steps == 10
+    assert compose_run(ARTICLE, "algo=metasgd").eval_adaptation_steps == 1
+
+
+@pytest.mark.parametrize("preset", ["experiment=omniglot_5w1s_maml", "experiment=omniglot_5w1s_joint", "sweep=zoo_omniglot"])
+def test_an_outer_rate_of_adam_stays_with_adam(preset):
+    cfg = compose_run(preset, "algo=reptile")
+    assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 0.002)
+
+
+@pytest.mark.parametrize(
+    "overrides, sentence",
+    [
+        (["algo=anil", "algo.adapted=['*']"], r"ANIL adapts the head alone, and algo.adapted=\['\*'\] fits more; set algo.adapted=head"),
+        (["algo=boil", "algo.adapted=['*']"], "BOIL adapts all but the head, .* fits it too; set algo.adapted=body"),
+        (["algo=cavia", "algo.adapted=['head.*']"], "model.context=5 numbers stay 0, since nothing adapts or learns them"),
+    ],
+)
+def test_a_preset_does_not_make_another_algorithm_of_it(overrides, sentence):
+    with pytest.raises(InputError, match=sentence):
+        build_run(compose_run(*overrides))
+
+
+def test_reptile_takes_each_meta_batch_of_rollouts_once():
+    assert compose_run("task=compass", "algo=reptile").reuse == 1 and compose_run("task=compass").reuse == 5
