@@ -24,7 +24,7 @@ def test_an_outer_rate_of_adam_stays_with_adam(preset):
     "overrides, sentence",
     [
         (["algo=anil", "algo.adapted=['*']"], r"ANIL adapts the head alone, and algo.adapted=\['\*'\] fits more; set algo.adapted=head"),
-        (["algo=boil", "algo.adapted=['*']"], "BOIL adapts all but the head, .* fits it too; set algo.adapted=body"),
+        (["algo=boil", "algo.adapted=['*']"], "BOIL adapts all but the head, .* fits it; set algo.adapted=body"),
         (["algo=cavia", "algo.adapted=['head.*']"], "model.context=5 numbers stay 0, since nothing adapts or learns them"),
     ],
 )

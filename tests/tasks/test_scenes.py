@@ -67,6 +67,14 @@ def test_masks_and_boxes_are_of_the_same_scenes():
             assert not label or set(inside.unique().tolist()) <= {0, int(label)}
 
 
+def test_a_box_beside_the_centre_of_its_cell_is_kept_as_it_is():
+    given = np.array([[3.05, 5.6, 3.35, 5.9]])
+    targets = torch.from_numpy(encode_boxes(given, np.array([1.0]), 8))
+    torch.testing.assert_close(decode_boxes(targets[:, 1:])[targets[:, 0] > 0], torch.tensor(given, dtype=torch.float32))
+    turned = decode_boxes(torch.tensor([[-0.4, 0.0, 0.1, 0.0]]).expand(4, 4))  # by the network, its sides the wrong way round
+    assert (turned[:, 2] >= turned[:, 0]).all()
+
+
 def test_points_are_the_middles_of_boxes():
     """As boxes of a cell's size: one counts as found where it is no more than a third of a cell off."""
     (x, y), _ = scenes().distribution("val").sample(np.random.default_rng(3))

@@ -1,6 +1,7 @@
 """From a configuration to objects. The only place that instantiates."""
 
 import inspect
+import logging
 import os
 import re
 from dataclasses import replace
@@ -52,6 +53,8 @@ OF_TASKS = (
     "senses",
 )  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
+
+log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
@@ -240,6 +243,12 @@ def build_trainer(cfg: DictConfig, origin: State | None = None, steps_at_once: i
         raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
+    if origin and (ema := cfg.callbacks.get("ema")) and cfg.outer_steps * (1 - ema.decay) < 3:
+        enough = max(0.0, 1 - 10 / max(cfg.outer_steps, 1))
+        log.warning(
+            f"callbacks.ema.decay={ema.decay} leaves the average near the first weights in {cfg.outer_steps} outer steps; "
+            f"set callbacks.ema.decay={enough:.3g} or so"
+        )
     callbacks = [EndBySigterm(), *(build(node) for name, node in cfg.callbacks.items() if name != "checkpoint")]
     loggers: Any = False
     checkpoints = bool(origin) and "checkpoint" in cfg.callbacks
