@@ -30,7 +30,7 @@ def encode_boxes(boxes: np.ndarray, labels: np.ndarray, side: int) -> np.ndarray
 
 
 def decode_boxes(distances: Tensor) -> Tensor:
-    """Distances of sides from the centre of each cell, which small boxes do not cover, (..., cells, 4) -> boxes, none of them inside out."""
+    """Distances of sides from the centre of each cell (..., cells, 4), negative beside it -> boxes, none of them inside out."""
     at = centres(distances.shape[-2], distances)
     low = at - distances[..., :2]
     return torch.cat([low, torch.maximum(at + distances[..., 2:], low)], -1)

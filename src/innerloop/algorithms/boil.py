@@ -24,5 +24,5 @@ class BOIL(MAML):
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted=adapted, **options)
         if len({name.startswith("head.") for name in self.slow_weights()}) > 1:
             raise InputError(
-                f"BOIL adapts all but the head, and algo.adapted={adapted} fits it too; set algo.adapted=body.*, or use algo=maml"
+                f"BOIL adapts all but the head, and algo.adapted={adapted} fits it; set algo.adapted=body.*, or use algo=maml"
             )

@@ -37,6 +37,7 @@ from innerloop.training.lightning_settings import accumulated, in_lightning_step
 from innerloop.training.shares import Execution
 from innerloop.training.signals import EndBySigterm
 
+log = logging.getLogger(__name__)
 OF_TASKS = (
     "ways",
     "train_ways",
@@ -53,8 +54,6 @@ OF_TASKS = (
     "senses",
 )  # attributes of Tasks (tasks/base.py)
 ALL_THREADS = torch.get_num_threads()
-
-log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
@@ -176,8 +175,8 @@ def build_algorithm(cfg: DictConfig, tasks: Tasks, engine: engines.Engine) -> Al
             f"task.explore and task.inner_kl are of the rollouts that inner steps learn from, and algo={short_name(cfg.algo._target_)} has "
             "an outer loss of its own; leave them as they are, or use algo=maml"
         )
-    idle = [name for name, weight in algorithm.model.named_parameters() if name.endswith("context") and not weight.requires_grad]
-    if isinstance(algorithm, GradientBased) and set(idle) - set(algorithm.slow_weights()):
+    idle = {name for name, weight in algorithm.model.named_parameters() if name.endswith("context") and not weight.requires_grad}
+    if cfg.model.get("context") and isinstance(algorithm, GradientBased) and idle - set(algorithm.slow_weights()):
         raise InputError(
             f"model.context={cfg.model.context} numbers stay 0, since nothing adapts or learns them; set algo.adapted=*context"
         )
