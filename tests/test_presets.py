@@ -1,10 +1,11 @@
 """What a preset and another algorithm make together."""
 
 import pytest
+import yaml
 
 from innerloop.config import InputError
 from innerloop.runs.build import build_run
-from tests.conftest import compose_run
+from tests.conftest import ROOT, compose_run
 
 ARTICLE = "experiment=omniglot_maml_article"
 
@@ -14,9 +15,15 @@ def test_learned_steps_are_scored_after_as_many_as_they_were_trained_for():
     assert compose_run(ARTICLE, "algo=metasgd").eval_adaptation_steps == 1
 
 
-@pytest.mark.parametrize("preset", ["experiment=omniglot_5w1s_maml", "experiment=omniglot_5w1s_joint", "sweep=zoo_omniglot"])
-def test_an_outer_rate_of_adam_stays_with_adam(preset):
-    cfg = compose_run(preset, "algo=reptile")
+def test_a_preset_with_an_outer_rate_says_whose_it_is():
+    """Or algo=reptile would take Adam's for its own, of gradient descent."""
+    presets = {
+        path: yaml.safe_load(path.read_text()) for group in ("experiment", "sweep") for path in (ROOT / "conf" / group).glob("*.yaml")
+    }
+    rates = {path.stem: about for path, about in presets.items() if (about.get("optimizer") or {}).get("lr")}
+    named = {name for name, about in rates.items() if any("override /optimizer" in one for one in about["defaults"])}
+    assert {*rates} - named == {"sinusoid_reptile"} and len(named) > 8  # Reptile's own
+    cfg = compose_run("experiment=omniglot_5w1s_maml", "algo=reptile")
     assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 0.002)
 
 

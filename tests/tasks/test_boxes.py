@@ -167,7 +167,10 @@ def test_images_lie_as_their_annotations_say(tmp_path):
     box = stood.convert("L").getbbox()
     upright = one_photo(tmp_path / "upright", image, (box[0], box[1], box[2] - box[0], box[3] - box[1]), 60, 40, exif=note)
     deep = one_photo(tmp_path / "deep", Image.fromarray((pixels[..., 0].astype(np.uint16) << 4) + 15))
-    for folder in (lying, upright, deep):
+    nearly = one_photo(
+        tmp_path / "nearly", Image.fromarray(np.pad(pixels[:, :41], ((0, 0), (0, 1), (0, 0)))), height=40, width=42, exif=note
+    )
+    for folder in (lying, upright, deep, nearly):
         made = boxes.prepare(folder, 60, 1)
         ((thing,),), (shown,) = made.about["things"], made.images
         ys, xs = np.nonzero(shown[0] > 128)

@@ -23,6 +23,4 @@ class BOIL(MAML):
     ) -> None:  # fmt: skip
         super().__init__(model, objective, engine, inner_lr, adaptation_steps, adapted=adapted, **options)
         if len({name.startswith("head.") for name in self.slow_weights()}) > 1:
-            raise InputError(
-                f"BOIL adapts all but the head, and algo.adapted={adapted} fits it; set algo.adapted=body.*, or use algo=maml"
-            )
+            raise InputError(f"BOIL adapts all but the head, and algo.adapted={adapted} fits it; set algo.adapted=body.*, or use algo=maml")

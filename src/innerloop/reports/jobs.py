@@ -27,8 +27,7 @@ class Job(NamedTuple):
 def jobs_below(directory: Path) -> list[Job]:
     """All jobs, finished or not, in the order of their settings. Raises InputError when there is none."""
     found = (path.parent for name in ("results.json", "config.yaml", *ENDS) for path in directory.rglob(name))
-    not_ours = {".hydra", "wandb"}  # each has a config.yaml of its own
-    folders = {folder for folder in found if not_ours.isdisjoint(folder.relative_to(directory).parts)}
+    folders = {folder for folder in found if folder.name != ".hydra" and not (folder.name == "files" and folder.parts[-3] == "wandb")}
     if not folders:
         raise InputError(f"there is no run below {directory}; give the directory of a sweep or of a run")
     jobs = [job_in(folder, str(folder.relative_to(directory))) for folder in sorted(folders)]

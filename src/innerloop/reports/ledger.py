@@ -93,7 +93,8 @@ class Row:
         episodes, seeds = statistics.mean(self.intervals), len(self.values)
         if seeds == 1:
             return episodes
-        return math.hypot(episodes, t.ppf(0.975, seeds - 1) * statistics.stdev(self.values) / math.sqrt(seeds))
+        spread = statistics.stdev(self.values) if math.isfinite(self.mean) else math.nan
+        return math.hypot(episodes, t.ppf(0.975, seeds - 1) * spread / math.sqrt(seeds))
 
 
 def read_cells(folder: Path) -> dict[str, Cell]:
@@ -190,11 +191,13 @@ def verdict(row: Row, rows: dict[str, Row | None]) -> str:
     above: better than they say. explained: worse, and the ablation makes up for as much. open: else. Of an order: reproduced where the
     difference is beyond both intervals; nothing while there is no other row."""
     cell = row.cell
+    if not math.isfinite(row.mean):  # it diverged
+        return "open"
     if cell.below:
         higher = rows.get(cell.below)
-        if higher is None or higher.mean - row.mean <= math.hypot(higher.ci95, row.ci95):
-            return "open" if higher else ""
-        return on_their_terms(row)
+        if higher is None:
+            return ""
+        return on_their_terms(row) if higher.mean - row.mean > math.hypot(higher.ci95, row.ci95) else "open"
     if cell.published is None:
         return ""
     worse = (row.mean - cell.published) * (1 if row.lower_is_better else -1)

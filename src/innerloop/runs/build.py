@@ -125,7 +125,7 @@ def build_run(cfg: DictConfig) -> Run:
         execution = replace(execution, compile=compiling_pays(cfg, tasks, algorithm))
     unasked = cfg.engine.compile is None and execution.compile
     faster = {"fused": True} if unasked and cfg.optimizer.get("fused", False) is None else {}
-    optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler)
+    optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler, **of_whole_run(cfg))
     data.steps_at_once = steps_at_once(cfg, tasks, algorithm)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
@@ -229,6 +229,12 @@ def build_model(node: DictConfig, tasks: Any) -> nn.Module:
     return model
 
 
+def of_whole_run(cfg: DictConfig) -> dict[str, int]:
+    """What scheduler=constant is told: torch's would be constant for five steps."""
+    constant = cfg.scheduler._target_ == "torch.optim.lr_scheduler.ConstantLR" and "total_iters" not in cfg.scheduler
+    return {"total_iters": max(cfg.outer_steps, 1)} if constant else {}
+
+
 def build_trainer(cfg: DictConfig, origin: State | None = None, steps_at_once: int = 1) -> lightning.Trainer:
     """The Trainer with its callbacks, checkpoints and loggers; without the last two if it is only to test (no `origin`).
 
@@ -242,11 +248,10 @@ def build_trainer(cfg: DictConfig, origin: State | None = None, steps_at_once: i
         raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
-    if origin and (ema := cfg.callbacks.get("ema")) and cfg.outer_steps * (1 - ema.decay) < 3:
-        enough = max(0.0, 1 - 10 / max(cfg.outer_steps, 1))
+    if origin and (ema := cfg.callbacks.get("ema")) and 0 < cfg.outer_steps * (1 - ema.decay) < 3:
         log.warning(
             f"callbacks.ema.decay={ema.decay} leaves the average near the first weights in {cfg.outer_steps} outer steps; "
-            f"set callbacks.ema.decay={enough:.3g} or so"
+            f"set callbacks.ema.decay={max(0.0, 1 - 10 / cfg.outer_steps):.6g} or so"
         )
     callbacks = [EndBySigterm(), *(build(node) for name, node in cfg.callbacks.items() if name != "checkpoint")]
     loggers: Any = False

@@ -72,6 +72,8 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
         log.info(f"{directory} holds the results of this run already" + (f", of other code ({other})" if other else ""))
         return finished
     built = build_run(cfg)
+    settle_paths(cfg)  # what was downloaded is there now
+    origin = origin_of(cfg)
     keep_split(directory, built.data.tasks, force)
     state = latest(directory / "checkpoints", origin, force)
     if state:

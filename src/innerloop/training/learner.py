@@ -97,8 +97,10 @@ class MetaLearner(LightningModule):
         if self.device_mesh is not None or "frozen" not in checkpoint:
             return
         frozen = self._frozen()
+        kinds = {weight.dtype for weight in checkpoint["state_dict"].values() if weight.is_floating_point()}
         for name, weight in frozen.items():
-            if not self.algorithm.only_trains(name.removeprefix("algorithm.")) and checkpoint["frozen"].get(name) != crc32_of(weight):
+            of_run = weight.to(*kinds) if len(kinds) == 1 and weight.is_floating_point() else weight  # trainer.precision may be another now
+            if not self.algorithm.only_trains(name.removeprefix("algorithm.")) and checkpoint["frozen"].get(name) != crc32_of(of_run):
                 raise InputError(
                     f"the checkpoint was trained with another frozen {name}; take the model, the patterns and the seed as they were"
                 )

@@ -22,7 +22,7 @@ from innerloop.tasks.places import place_of
 from innerloop.tasks.prepared import Unprepared, load_prepared
 from innerloop.tasks.readers import MODES, Pictures
 
-ALIKE = 0.05  # of a shape: small copies of an image are rounded
+ALIKE = 0.01  # of a shape, and a pixel more: small copies of an image are rounded
 
 
 class BoxEpisodes:
@@ -144,10 +144,13 @@ def prepare(root: Path, size: int, channels: int) -> Unprepared:
 
 
 def turned(image: Image.Image, photo: Photo, name: str) -> Image.Image:
-    """Upright, or as it lies where its annotations are of that shape. Raises InputError where they are of another one."""
-    for shown in (upright(image), image):
-        if abs(math.log(shown.width / shown.height * photo.height / photo.width)) < ALIKE:
-            return shown
-    raise InputError(
-        f"{name} has {image.height} x {image.width} pixels, and {photo.height:g} x {photo.width:g} by its annotations; mend them"
-    )
+    """Upright, or as it lies where that is more like the shape of its annotations. Raises InputError where they are of another one."""
+
+    def misfit(shown: Image.Image) -> float:
+        return abs(math.log(shown.width / shown.height * photo.height / photo.width))
+
+    best = min((upright(image), image), key=misfit)
+    if misfit(best) > ALIKE + 1 / min(image.size):
+        sides = f"{image.height} x {image.width} pixels, and {photo.height:g} x {photo.width:g} by its annotations"
+        raise InputError(f"{name} has {sides}; mend them")
+    return best
