@@ -21,7 +21,6 @@ from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.mamlpp import MAMLpp
 from innerloop.algorithms.matching import Matching
 from innerloop.algorithms.metacurvature import MetaCurvature
-from innerloop.algorithms.metasgd import MetaSGD
 from innerloop.algorithms.protomaml import ProtoMAML
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.ridge import Ridge
@@ -414,7 +413,7 @@ def test_steps_beyond_those_learned_take_the_last_rate():
     assert len(list(algorithm.trajectory(episodes.support, 5))) == 6
 
 
-@pytest.mark.parametrize("cls", [MAML, FOMAML, ANIL, MetaSGD])
+@pytest.mark.parametrize("cls", [MAML, FOMAML, ANIL])
 def test_a_head_that_cannot_be_tied_is_refused(cls):
     arguments = {"inner_lr": 0.1, "adaptation_steps": 1, **({} if cls is FOMAML else {"first_order": False})}
     with pytest.raises(InputError, match="algo.head must be one of own, tied, zero, got 'both'"):
