@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +45,12 @@ def test_what_wandb_writes_is_no_job(swept):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("wandb_version: 1")
     assert len(sweep_rows(directory)) == before
+
+
+def test_a_run_may_be_in_any_folder(swept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(next(swept[0].glob("*/results.json")).parent, "files")
+    assert len(sweep_rows(Path("files"))) == 1
 
 
 def test_only_what_is_not_finished_runs_again(swept):

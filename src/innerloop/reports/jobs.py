@@ -27,7 +27,7 @@ class Job(NamedTuple):
 def jobs_below(directory: Path) -> list[Job]:
     """All jobs, finished or not, in the order of their settings. Raises InputError when there is none."""
     found = (path.parent for name in ("results.json", "config.yaml", *ENDS) for path in directory.rglob(name))
-    folders = {folder for folder in found if folder.name != ".hydra" and not (folder.name == "files" and folder.parts[-3] == "wandb")}
+    folders = {folder for folder in found if folder.name != ".hydra" and not folder.match("wandb/*/files")}  # which W&B fills
     if not folders:
         raise InputError(f"there is no run below {directory}; give the directory of a sweep or of a run")
     jobs = [job_in(folder, str(folder.relative_to(directory))) for folder in sorted(folders)]
