@@ -40,5 +40,16 @@ def test_a_preset_does_not_make_another_algorithm_of_it(overrides, sentence):
         build_run(compose_run(*overrides))
 
 
+def test_a_constant_factor_holds_to_the_end():
+    """torch's own lasts for five steps."""
+    learner = build_run(compose_run("scheduler.factor=0.5", "outer_steps=20", "val_every=20")).learner
+    optimizer = learner.optimizer(params=learner.algorithm.trained())
+    scheduler = learner.scheduler(optimizer=optimizer)
+    for _ in range(19):
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr() == [0.0005]
+
+
 def test_reptile_takes_each_meta_batch_of_rollouts_once():
     assert compose_run("task=compass", "algo=reptile").reuse == 1 and compose_run("task=compass").reuse == 5

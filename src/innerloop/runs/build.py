@@ -125,7 +125,7 @@ def build_run(cfg: DictConfig) -> Run:
         execution = replace(execution, compile=compiling_pays(cfg, tasks, algorithm))
     unasked = cfg.engine.compile is None and execution.compile
     faster = {"fused": True} if unasked and cfg.optimizer.get("fused", False) is None else {}
-    optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler, **of_whole_run(cfg))
+    optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler)
     data.steps_at_once = steps_at_once(cfg, tasks, algorithm)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
@@ -227,12 +227,6 @@ def build_model(node: DictConfig, tasks: Any) -> nn.Module:
     make_ready(model, x, batch_norm)
     model.ends_in_head = ends_in_head(model, x)  # type: ignore[assignment]
     return model
-
-
-def of_whole_run(cfg: DictConfig) -> dict[str, int]:
-    """What scheduler=constant is told: torch's would be constant for five steps."""
-    constant = cfg.scheduler._target_ == "torch.optim.lr_scheduler.ConstantLR" and "total_iters" not in cfg.scheduler
-    return {"total_iters": max(cfg.outer_steps, 1)} if constant else {}
 
 
 def build_trainer(cfg: DictConfig, origin: State | None = None, steps_at_once: int = 1) -> lightning.Trainer:
