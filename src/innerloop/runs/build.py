@@ -242,9 +242,10 @@ def build_trainer(cfg: DictConfig, origin: State | None = None, steps_at_once: i
         raise InputError(f"trainer.strategy={cfg.trainer.strategy} cannot bring results back to this process; use trainer.strategy=ddp")
     if cfg.trainer.accelerator in ("gpu", "cuda") and not torch.accelerator.is_available():
         raise InputError(f"trainer.accelerator={cfg.trainer.accelerator} asks for a GPU and torch sees none; use trainer=cpu")
-    if origin and (ema := cfg.callbacks.get("ema")) and 0 < cfg.outer_steps * (1 - ema.decay) < 3:
+    decay = OmegaConf.select(cfg, "callbacks.ema.decay")
+    if origin and decay is not None and 0 < cfg.outer_steps * (1 - decay) < 3:
         log.warning(
-            f"callbacks.ema.decay={ema.decay} leaves the average near the first weights in {cfg.outer_steps} outer steps; "
+            f"callbacks.ema.decay={decay} leaves the average near the first weights in {cfg.outer_steps} outer steps; "
             f"set callbacks.ema.decay={max(0.0, 1 - 10 / cfg.outer_steps):.6g} or so"
         )
     callbacks = [EndBySigterm(), *(build(node) for name, node in cfg.callbacks.items() if name != "checkpoint")]

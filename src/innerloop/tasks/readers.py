@@ -77,7 +77,7 @@ class Pictures:
             raw = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
         if raw.mode in ("I", "F"):
             raise InputError(f"{name} has 32 bits a pixel, of no known range; save it with 8 or 16")
-        bits = max(8, int(np.asarray(raw).max()).bit_length()) if is_deep(raw) and self.bits is None else self.bits or 16
+        bits = self.bits or (max(8, int(np.asarray(raw).max()).bit_length()) if is_deep(raw) else 16)
         return torch.from_numpy(self.scaled(as_seen(raw, bits))).float() / 255
 
     def scaled(self, image: Image.Image) -> np.ndarray:

@@ -86,9 +86,9 @@ def of_coco(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, Ph
                 continue
             name, (x, y, width, height) = str(images[one["image_id"]]["file_name"]), one["bbox"]
             found[name].things.extend(checked(root, name, names[one["category_id"]], (y, x, y + height, x + width), found[name]))
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{file} in {root} cannot be read as COCO's annotations ({type(error).__name__}: {error})") from error
     return found
 
@@ -103,9 +103,9 @@ def of_pascal(root: Path, file: str, read: Callable[[str], bytes]) -> dict[str, 
         for one in tree.iter("object"):
             left, top, right, bottom = (float(one.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
             photo.things.extend(checked(root, name, one.findtext("name") or "", (top - 1, left - 1, bottom, right), photo))
+    except InputError:
+        raise
     except (ET.ParseError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{file} in {root} cannot be read as Pascal VOC's annotations ({error})") from error
     return {name: photo}
 
