@@ -1,5 +1,7 @@
 """The outer gradient of every algorithm is its definition: a hand-written oracle, learn2learn, finite differences, closed forms."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -39,6 +41,7 @@ CASES = {
     ),
     "reptile adam": (Reptile, {"adaptation_steps": 3, "inner_optimizer": "rmsprop", "inner_batch_size": 4, "eval_inner_batch_size": None}),
 }
+KEPT = {"adaptation_steps": 3, "inner_optimizer": "kept_rmsprop", "inner_batch_size": 4, "eval_inner_batch_size": None}
 PARTS = {  # the adapted and the learned weights of the cases above; here and in these, by the beginnings of their names
     "anil 3 steps": ("head.", ""),
     "boil 2 steps": ("body.", ""),
@@ -251,6 +254,39 @@ def test_reptile_under_sgd_moves_towards_the_mean_of_the_adapted_weights():
         torch.testing.assert_close(weight.detach(), before[name] + 0.25 * (fast[name].mean(0) - before[name]), atol=1e-12, rtol=0)
 
 
+def test_serial_reptile_with_kept_squares_is_one_adam_over_all_tasks():
+    model, shape = make_model("mlp")
+    algorithm = Reptile(model, CLASSIFICATION, engines.vmap, INNER_LR, **KEPT)
+    plain = copy.deepcopy(algorithm.model)
+    adam = torch.optim.Adam(plain.parameters(), lr=INNER_LR, betas=(0.0, 0.999))
+    outer = torch.optim.SGD(algorithm.parameters(), lr=1.0)
+    for seed in range(4):
+        episodes = classification_episodes(1, shape, seed=seed)
+        whole = Examples(*(torch.cat(parts, 1) for parts in zip(*episodes, strict=True)))
+        for batch in algorithm.batches(whole, algorithm.adaptation_steps):
+            adam.zero_grad()
+            nn.functional.cross_entropy(plain(batch.x[0]), batch.y[0]).backward()
+            adam.step()
+        outer.zero_grad()
+        outer_gradients(algorithm, episodes)
+        outer.step()
+    for mine, theirs in zip(algorithm.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-12, rtol=0)
+    fresh = adam.state_dict()
+    before = [parameter.detach().clone() for parameter in algorithm.parameters()]
+    algorithm.eval()
+    with torch.no_grad():
+        fast = algorithm.adapt(whole)  # a test task begins from them too, and leaves them as they are
+    assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
+    adam.load_state_dict(fresh)
+    for _ in range(algorithm.adaptation_steps):
+        adam.zero_grad()
+        nn.functional.cross_entropy(plain(whole.x[0]), whole.y[0]).backward()
+        adam.step()
+    for name, theirs in plain.named_parameters():
+        torch.testing.assert_close(fast[name][0], theirs.detach(), atol=1e-12, rtol=0)
+
+
 def test_reptile_minibatches_pass_over_the_support_set_in_new_orders():
     algorithm, _ = build("reptile sgd minibatches", "mlp", "vmap")
     support = Examples(torch.arange(10.0).expand(2, 10)[..., None], torch.arange(10).expand(2, 10))
@@ -289,6 +325,11 @@ def test_evaluation_keeps_no_graph(case, engine):
             prediction = algorithm.predict(adapted, episodes.query.x)
             assert prediction.grad_fn is None and not prediction.requires_grad
     assert all(parameter.grad is None for parameter in algorithm.parameters())
+
+
+def test_learn2learn_refuses_kept_squares():
+    with pytest.raises(InputError, match="has no part for algo.inner_optimizer"):
+        check_all_weights(learn2learn_class(Reptile)(make_model("mlp")[0], CLASSIFICATION, engines.loop, INNER_LR, **KEPT))
 
 
 def test_learn2learn_refuses_what_it_has_nothing_for():

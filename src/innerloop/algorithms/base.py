@@ -320,15 +320,15 @@ class GradientBased(Algorithm[Weights]):
         directions, state = self.inner_optimizer(self.support_gradients(weights, batch, at), state, at)
         return self.step(weights, directions, at), state
 
-    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        """The fast weights after 0, 1, ..., steps inner steps.
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[tuple[Weights, State]]:
+        """The fast weights, and the inner optimizer's state, after 0, 1, ..., steps inner steps.
 
         With checkpoint_inner, only they are kept for the outer gradient, and each step is taken again when it is needed: memory for one
         step's activations instead of all steps', for about half as much time again.
         """
         weights = self.initial_weights(support)
         state = self.inner_optimizer.begin(weights)
-        yield weights
+        yield weights, state
         if steps:
             support = support._replace(x=self.at_hand(support.x))
         for at, batch in enumerate(self.batches(support, steps)):
@@ -337,6 +337,10 @@ class GradientBased(Algorithm[Weights]):
                 weights, state = checkpoint(self._take_step, weights, state, batch, at, use_reentrant=False)
             else:
                 weights, state = self._take_step(weights, state, batch, at)
+            yield weights, state
+
+    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+        for weights, _ in self.inner_loop(support, steps):
             yield weights
 
     def adapt(self, support: Examples) -> Weights:

@@ -53,8 +53,12 @@ class Adam(InnerOptimizer):
                 mean = torch.lerp(gradient, mean, self.beta1)
             after[name] = [mean, square]
             corrected = mean / (1 - self.beta1 ** (at + 1)) if self.beta1 else gradient
-            directions[name] = self.direction(gradient, corrected, square / (1 - BETA2 ** (at + 1)), at)
+            directions[name] = self.direction(gradient, corrected, square / self.weight(at), at)
         return directions, after
+
+    def weight(self, at: int) -> float | Tensor:
+        """How much of a mean square is seen gradients after step `at`; the rest is the zero that it began at."""
+        return 1.0 - BETA2 ** (at + 1)
 
     def direction(self, gradient: Tensor, mean: Tensor, square: Tensor, at: int) -> Tensor:
         return mean / (square + self.epsilon).sqrt()

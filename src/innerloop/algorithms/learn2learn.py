@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.fomaml import FOMAML
-from innerloop.algorithms.inner_optimizer import BETA2, MOMENTUM, Adam, InnerOptimizer, Momentum
+from innerloop.algorithms.inner_optimizer import BETA2, MOMENTUM, Adam, InnerOptimizer, Momentum, State
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
-from innerloop.algorithms.reptile import Reptile
+from innerloop.algorithms.reptile import KeptSquares, Reptile
 from innerloop.config import InputError
 from innerloop.engine.forward import Weights, output_of
 from innerloop.episode import Episode, Examples
@@ -97,20 +97,20 @@ class Learn2LearnMetaSGD(Learn2LearnLoop, MetaSGD):
 class Learn2LearnReptile(Reptile):
     """learn2learn has no Reptile class; as in its examples, plain torch.optim on clones of the module."""
 
-    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[tuple[Weights, State]]:
         with torch.enable_grad():
             learners = [l2l.clone_module(self.model) for _ in support.x]
         for learner in learners:
             l2l.detach_module(learner, keep_requires_grad=True)
         optimizers = [self.optimizer(learner) for learner in learners]
-        yield self.stacked(learners)
+        yield self.stacked(learners), {}
         for batch in self.batches(support, steps):
             with torch.enable_grad():
                 for learner, optimizer, x, y in zip(learners, optimizers, *batch, strict=True):
                     optimizer.zero_grad()
                     self.objective.loss(output_of(learner(x))[None], y[None])[0].backward()
                     optimizer.step()
-            yield self.stacked(learners)
+            yield self.stacked(learners), {}
 
     def optimizer(self, learner: nn.Module) -> torch.optim.Optimizer:
         chosen = self.inner_optimizer
@@ -133,7 +133,9 @@ def check_all_weights(algorithm: Any) -> None:
         raise InputError("engine=learn2learn has no part for algo.head; use engine=vmap or engine=loop")
     if len(algorithm.inner_lrs) > 1:
         raise InputError("engine=learn2learn has no part for a list of algo.inner_lr; use engine=vmap or engine=loop")
-    if not isinstance(algorithm, Reptile) and type(algorithm.inner_optimizer) is not InnerOptimizer:
+    if isinstance(algorithm.inner_optimizer, KeptSquares) or (
+        not isinstance(algorithm, Reptile) and type(algorithm.inner_optimizer) is not InnerOptimizer
+    ):
         raise InputError("engine=learn2learn has no part for algo.inner_optimizer; use engine=vmap or engine=loop")
 
 

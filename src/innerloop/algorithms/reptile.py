@@ -1,18 +1,20 @@
 """Reptile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Patterns
-from innerloop.algorithms.inner_optimizer import FIXED, Adam
+from innerloop.algorithms.inner_optimizer import BETA2, FIXED, Adam, State
 from innerloop.algorithms.maml import MAML
 from innerloop.config import check_count
 from innerloop.engine.forward import Engine, Weights
 from innerloop.episode import Episode, Examples
 from innerloop.objective import Objective
+
+KEPT = "kept_rmsprop"
 
 
 class Reptile(MAML):
@@ -23,14 +25,15 @@ class Reptile(MAML):
     Written as the outer loss 1/2 |slow - constant(fast)|^2, whose gradient is slow - fast: under SGD that *is* the update above (the
     paper anneals its outer_lr from 1 to 0), and other outer optimizers and several devices work unchanged. meta_batch_size=1 is serial.
 
-    inner_optimizer: rmsprop is the authors' Adam with beta1 = 0 (here its second moments start anew in each episode).
+    inner_optimizer: kept_rmsprop is the authors' Adam with beta1 = 0, whose mean squares go on from task to task (KeptSquares); those of
+    rmsprop and adam begin anew in each.
     inner_batch_size: support examples in one inner step, all of them if None; the examples are shuffled anew for each pass over them.
     adapted: pattern of the weights that the inner loop changes, which are those that the outer loop moves; the others are frozen.
     eval_inner_batch_size: the same outside training, where support sets are often smaller.
     """
 
     of_each_row = True
-    inner_optimizers = FIXED
+    inner_optimizers = (*FIXED, KEPT)
 
     def __init__(
         self, model: nn.Module, objective: Objective, engine: Engine, inner_lr: float, adaptation_steps: int,
@@ -38,18 +41,20 @@ class Reptile(MAML):
     ) -> None:  # fmt: skip
         super().__init__(
             model, objective, engine, inner_lr, adaptation_steps, first_order=True, adapted=adapted, meta_learned=adapted,
-            inner_optimizer=inner_optimizer,
+            inner_optimizer="rmsprop" if inner_optimizer == KEPT else inner_optimizer,
         )  # fmt: skip
         for name, size in (("inner_batch_size", inner_batch_size), ("eval_inner_batch_size", eval_inner_batch_size)):
             if size is not None:
                 check_count(f"algo.{name}", size)
-        if isinstance(self.inner_optimizer, Adam):
+        if inner_optimizer == KEPT:
+            self.inner_optimizer = KeptSquares(self.slow_weights())
+        elif isinstance(self.inner_optimizer, Adam):
             self.inner_optimizer = TorchAdam(self.inner_optimizer.beta1)
         self.inner_batch_size, self.eval_inner_batch_size = inner_batch_size, eval_inner_batch_size
 
     @torch.no_grad()
-    def trajectory(self, support: Examples, steps: int) -> Iterator[Weights]:
-        yield from super().trajectory(support, steps)
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[tuple[Weights, State]]:
+        yield from super().inner_loop(support, steps)
 
     def batches(self, support: Examples, steps: int) -> Iterator[Examples]:
         """`steps` minibatches of all tasks at once; a pass may begin in the middle of one.
@@ -78,18 +83,45 @@ class Reptile(MAML):
             if not self.objective.look
             else episodes.support
         )
-        fast = self.adapt(whole)
-        slow = self.slow_weights()
-        distances = (
-            torch.stack([(weight - fast[name]).square().reshape(len(support_x), -1).sum(1) for name, weight in slow.items()]).sum(0) / 2
-        )
+        *_, (fast, state) = self.inner_loop(whole, self.adaptation_steps)
+        pairs: list[tuple[Tensor, Tensor]] = [(weight, fast[name]) for name, weight in self.slow_weights().items()]
+        if isinstance(self.inner_optimizer, KeptSquares):
+            pairs += self.inner_optimizer.pairs(state, self.adaptation_steps)
+        distances = torch.stack([(begin - end).square().reshape(len(support_x), -1).sum(1) for begin, end in pairs]).sum(0) / 2
         with torch.no_grad():
             predictions = self.predict(fast, query_x)
         return distances, predictions
 
 
 class TorchAdam(Adam):
-    """As torch.optim and the authors have it: no outer gradient runs through this root."""
+    """As torch.optim has it: no outer gradient runs through this root."""
 
     def direction(self, gradient: Tensor, mean: Tensor, square: Tensor, at: int) -> Tensor:
         return mean / (square.sqrt() + self.epsilon)
+
+
+class KeptSquares(TorchAdam):
+    """Adam with beta1 = 0 whose mean squares go on from task to task, as the authors' do (one optimizer trains on all of their tasks).
+
+    They are parameters, which the outer loop moves as it moves the weights: to where tasks leave them, on average. So does `seen`, the part
+    of them that is not the zero they began at, by which they are corrected. With meta_batch_size=1 and an outer rate of 1 this is one Adam
+    over all inner steps. Evaluation begins each task from them and leaves them as they are.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__(beta1=0.0)
+        self.names = list(weights)
+        self.squares = nn.ParameterList(torch.zeros_like(weight, requires_grad=True) for weight in weights.values())
+        self.seen = nn.Parameter(torch.zeros(()))
+
+    def begin(self, weights: Weights) -> State:
+        kept = {name: square.clamp(min=0).expand_as(weights[name]) for name, square in zip(self.names, self.squares, strict=True)}
+        return {name: [square, square] for name, square in kept.items()}  # the first is a mean, which beta1 = 0 has none of
+
+    def weight(self, at: int) -> Tensor:
+        return 1 - BETA2 ** (at + 1) * (1 - self.seen.clamp(min=0))
+
+    def pairs(self, state: State, steps: int) -> list[tuple[Tensor, Tensor]]:
+        """What tasks begin with, and what each (tasks, ...) ends with after so many steps: all squares, and `seen`."""
+        ends = [state[name][1] for name in self.names]
+        return [*zip(self.squares, ends, strict=True), (self.seen, self.weight(steps - 1).detach().expand(len(ends[0])))]
