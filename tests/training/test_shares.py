@@ -16,6 +16,7 @@ from torch import nn
 import innerloop.training.shares
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.metasgd import MetaSGD
+from innerloop.algorithms.reptile import Reptile
 from innerloop.config import InputError
 from innerloop.engine import forward as engines
 from innerloop.episode import Episode, Examples
@@ -29,7 +30,7 @@ from innerloop.training.data import EpisodeDataset
 from innerloop.training.evaluation import adaptation_curve, reported_steps
 from innerloop.training.outer_gradient import outer_gradient
 from innerloop.training.shares import Execution, TaskShares
-from tests.algorithms.test_gradients import CASES, build
+from tests.algorithms.test_gradients import CASES, KEPT, build
 from tests.conftest import TINY, classification_episodes, compose_run, make_model
 
 TOLERANCE = 1e-9
@@ -70,6 +71,13 @@ def assert_close(algorithm, episodes, **how):
 @pytest.mark.parametrize("case", ["maml 3 steps", "anil 3 steps", "metasgd 2 steps first order", "reptile adam"])
 def test_shares_add_up_to_the_meta_batch(case, kind, engine, how):
     assert_close(*build(case, kind, engine), **how)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("how", [{"threads": 2}, {"threads": 2, "chunk_size": 1}], ids=str)
+def test_shares_move_kept_squares_as_the_meta_batch_does(how):
+    model, shape = make_model("mlp")
+    assert_close(Reptile(model, CLASSIFICATION, engines.vmap, 0.01, **KEPT), classification_episodes(3, shape), **how)
 
 
 class Routed(nn.Module):

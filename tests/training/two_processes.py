@@ -14,11 +14,12 @@ from innerloop.algorithms.imaml import IMAML
 from innerloop.algorithms.imaml_released import IMAMLReleased
 from innerloop.algorithms.joint import Joint
 from innerloop.algorithms.protonet import ProtoNet
+from innerloop.algorithms.reptile import Reptile
 from innerloop.engine import forward as engines
 from innerloop.episode import Episode, Examples
 from innerloop.objective import CLASSIFICATION
 from innerloop.training.shares import Execution, TaskShares
-from tests.algorithms.test_gradients import CASES, INNER_LR, build
+from tests.algorithms.test_gradients import CASES, INNER_LR, KEPT, build
 from tests.algorithms.test_zoo import ZOO, reads_examples, transductive_head
 from tests.algorithms.test_zoo import build as build_zoo
 from tests.conftest import classification_episodes, make_model
@@ -28,6 +29,7 @@ OTHERS = ["protonet", "joint"]
 READERS = {
     "in_context_examples": reads_examples,
     "transductive": lambda: transductive_head("tim"),
+    "reptile kept": lambda: Reptile(make_model("mlp")[0], CLASSIFICATION, engines.vmap, INNER_LR, **KEPT),
     "imaml": lambda: IMAML(make_model("mlp")[0], CLASSIFICATION, engines.vmap, INNER_LR, 5, 1.0, 3),
     "imaml_released": lambda: IMAMLReleased(make_model("mlp")[0], CLASSIFICATION, engines.vmap, INNER_LR, 5, 1.0, 3),
 }

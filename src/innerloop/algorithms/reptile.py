@@ -112,7 +112,7 @@ class KeptSquares(TorchAdam):
         super().__init__(beta1=0.0)
         self.names = list(weights)
         self.squares = nn.ParameterList(torch.zeros_like(weight, requires_grad=True) for weight in weights.values())
-        self.seen = nn.Parameter(torch.zeros(()))
+        self.seen = nn.Parameter(torch.zeros(1))
 
     def begin(self, weights: Weights) -> State:
         kept = {name: square.clamp(min=0).expand_as(weights[name]) for name, square in zip(self.names, self.squares, strict=True)}
@@ -124,4 +124,4 @@ class KeptSquares(TorchAdam):
     def pairs(self, state: State, steps: int) -> list[tuple[Tensor, Tensor]]:
         """What tasks begin with, and what each (tasks, ...) ends with after so many steps: all squares, and `seen`."""
         ends = [state[name][1] for name in self.names]
-        return [*zip(self.squares, ends, strict=True), (self.seen, self.weight(steps - 1).detach().expand(len(ends[0])))]
+        return [*zip(self.squares, ends, strict=True), (self.seen, self.weight(steps - 1).detach().expand(len(ends[0]), 1))]
