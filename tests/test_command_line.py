@@ -8,10 +8,12 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from innerloop import cli
 from innerloop.config import InputError
 from innerloop.reports.jobs import sweep_rows
 from innerloop.runs.experiment import load_run, run
@@ -121,6 +123,15 @@ def test_eval_scores_a_finished_run_again(finished):
     assert other["task"] == "linear" and other["config"]["task"]["slope"] == [1, 2] and len(other["curve"]) == 6
     assert json.loads(path.read_text()) == other
     assert json.loads((directory / "results.json").read_text()) == trained
+
+
+def test_options_may_stand_among_the_words_of_a_list():
+    parser = cli.verbs_and_arguments()
+    assert cli.read(parser, ["eval", "RUN", "--trust", "task.shots=1"]).overrides == ["task.shots=1"]
+    assert cli.read(parser, ["compare", "A", "--step", "3", "B"]).runs == [Path("A"), Path("B")]
+    for words in (["episodes", "RUN", "FILE", "more"], ["report", "A", "--trust", "--unknown", "B"]):
+        with pytest.raises(SystemExit):
+            cli.read(parser, words)
 
 
 def test_load_run_gives_the_trained_weights(finished):

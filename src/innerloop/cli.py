@@ -19,7 +19,7 @@ def main() -> None:
         train()
         return
     enter()
-    arguments = verbs_and_arguments().parse_args()
+    arguments = read(verbs_and_arguments(), sys.argv[1:])
     try:
         if arguments.verb == "new":
             begin_project(arguments.directory)
@@ -52,6 +52,17 @@ def main() -> None:
     except KeyboardInterrupt:
         print("Stopped; nothing was written", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def read(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Options may stand between the words of a list, as in `eval RUN --trust task.shots=1`, which argparse does not see (bpo-14191)."""
+    arguments, left = parser.parse_known_args(words)
+    several = next((name for name in ("overrides", "runs") if name in arguments), None)
+    if left and (several is None or any(word.startswith("-") for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if several:
+        getattr(arguments, several).extend(Path(word) if several == "runs" else word for word in left)
+    return arguments
 
 
 def verbs_and_arguments() -> argparse.ArgumentParser:

@@ -67,7 +67,7 @@ def test_a_siren_keeps_the_size_of_what_goes_through():
     assert (model(2 * torch.rand(500, 2) - 1) - 0.5).abs().max() < 0.3
 
 
-@pytest.mark.parametrize("algo", ["maml", "metasgd", "joint", "reptile", "ridge"])
+@pytest.mark.parametrize("algo", ["maml", "metasgd", "joint", "reptile", "ridge", "cnp"])
 def test_they_are_learned(algo, pictures, tmp_path):
     results = run(compose_run(*pictures, f"algo={algo}"), tmp_path / "run")
     assert results["metric"] == "psnr" and not results["lower_is_better"] and results["value"] is not None

@@ -10,7 +10,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.config import InputError, check_count, check_flag
 from innerloop.engine.forward import Engine
 from innerloop.episode import Episode, Examples
-from innerloop.objective import REGRESSION, Objective
+from innerloop.objective import Objective, mean_squared_error
 
 LEAST = 0.1  # of the spread, as in the authors' code: a likelihood without bound would be learned on exact functions
 
@@ -29,8 +29,10 @@ class CNP(Algorithm[tuple[Tensor, Tensor]]):
         attention: bool,
     ) -> None:  # fmt: skip
         super().__init__(nn.Identity(), objective, engine)
-        if objective is not REGRESSION:
-            raise InputError("algo=cnp predicts numbers, and this task has classes; choose a task of functions or another algo")
+        if objective.loss is not mean_squared_error:
+            raise InputError(
+                "algo=cnp predicts numbers, and this task's answers are none; choose functions, pictures or angles, or another algo"
+            )
         check_count("algo.width", width)
         check_count("algo.layers", layers)
         check_flag("algo.attention", attention)
