@@ -681,7 +681,9 @@ def test_a_gradient_of_zero_is_no_nan(optimizer):
 
 @pytest.mark.parametrize("algo", ["joint", "scratch", "reptile", "imaml"])
 def test_a_learned_optimizer_that_nothing_would_train_is_refused(algo, tmp_path):
-    with pytest.raises(InputError, match=r"algo\.inner_optimizer must be one of sgd, momentum, adam, rmsprop(, kept_rmsprop)?, got 'learned'"):
+    with pytest.raises(
+        InputError, match=r"algo\.inner_optimizer must be one of sgd, momentum, adam, rmsprop(, kept_rmsprop)?, got 'learned'"
+    ):
         run(compose_run(*TINY, f"algo={algo}", "algo.inner_optimizer=learned"), tmp_path)
 
 

@@ -78,6 +78,8 @@ def test_runs_of_changed_code_are_two_contenders(one_run, tmp_path):
         copied(one_run, tmp_path / v, versions=json.loads((old / "results.json").read_text())["versions"] | {"torch": v}) for v in "78"
     ]
     assert names_and_seeds(*torches) == {"version.torch=7": [0], "version.torch=8": [0]}
+    projects = [copied(one_run, tmp_path / p, project=p) for p in ("mine", "changed")]
+    assert names_and_seeds(*projects) == {"project=mine": [0], "project=changed": [0]}
 
 
 def test_contenders_of_one_name_are_all_there(one_run, tmp_path):
@@ -120,6 +122,9 @@ def test_what_cannot_be_compared_is_refused(sweep, tmp_path):
         compare([run])
     with pytest.raises(InputError, match="was not scored after 9 adaptation steps, but after 0, 1, 2"):
         compare([sweep], step=9)
+    call("-m", "innerloop", "eval", str(run), "scored_steps=[2]")  # after its last step alone, of two
+    with pytest.raises(InputError, match="was not scored after 1 adaptation steps, but after 2"):
+        compare([run, run / "evaluations" / "scored_steps=_2_.json"], step=1)
     with pytest.raises(InputError, match="typo.json is not there; innerloop eval writes such files"):
         compare([run, run / "evaluations" / "typo.json"])
     (tmp_path / "error.txt").write_text("failed")

@@ -70,6 +70,10 @@ def test_runs_are_tried_on_other_tasks_at_other_shots(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("evaluations/*.json")} == files
     table = matrix(found[1], ["glyphs", "mnist"], 1)
     assert table.row_count == 2 and "3-way 1-shot, 4 test episodes" in table.title
+    run(compose_run(*TINY, *GLYPHS, "algo=maml", "algo.inner_lr=0.2"), tmp_path / "larger")
+    assert list(cross_domain([*runs, tmp_path / "larger"], ["glyphs"], [1])[1]) == [
+        "maml trained on glyphs, seed 0, maml", "scratch, untrained, seed 0", "maml trained on glyphs, seed 0, larger"
+    ]  # fmt: skip
     with pytest.raises(InputError, match="maml on task=sinusoid: "):
         cross_domain(runs[:1], ["sinusoid"], [1])
 

@@ -106,3 +106,11 @@ def test_what_a_run_had_in_both_splits_is_let_through(tmp_path):
     root = OMNIGLOT.with_name("mnist")
     run(compose_run("task=mnist", f"task.root={root}", "model.filters=4", "threads=1", *SMALL), tmp_path / "run")
     assert rescore(tmp_path / "run", ["task.shots=2"])[0]["shots"] == 2
+
+
+def test_classes_that_begin_alike_are_let_through(tmp_path):
+    """By their first lines classes of training and test look the same: they were so in the run itself."""
+    rows = [(f"text {i} of {c * min(i, 1)}", f"class{c}") for c in range(12) for i in range(4)]
+    path = write_csv(tmp_path / "texts.csv", [("text", "class"), *rows])
+    run(compose_run("task=text_csv", f"task.path={path}", "model.layers=1", "threads=1", *SMALL), tmp_path / "run")
+    assert rescore(tmp_path / "run", [])[0]["episodes"] == 4

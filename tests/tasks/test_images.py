@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 from io import BytesIO
 from pathlib import Path
@@ -98,6 +99,10 @@ def test_the_split_is_drawn_once_and_kept(tmp_path):
     write_tree(root, image_files(classes=21))
     with pytest.raises(InputError, match="data_split0.csv does not name class 'class20'; give it a split there, or delete"):
         tasks_of(root)
+    shutil.rmtree(root / "class20")
+    shutil.rmtree(root / "class03")
+    with pytest.raises(InputError, match="data_split0.csv names 'class03', which is not there; take it out, or delete the file"):
+        tasks_of(root)
 
 
 def test_folders_named_train_val_and_test_are_the_split(tmp_path):
@@ -125,7 +130,7 @@ def test_a_csv_says_the_split_and_leaves_classes_out(tmp_path):
             tasks_of(root, split=str(write_csv(tmp_path / "bad.csv", [*rows, *more])))
     with pytest.raises(InputError, match="must have the columns class and split"):
         tasks_of(root, split=str(write_csv(tmp_path / "bad.csv", [("name", "split"), ("a", "test")])))
-    with pytest.raises(InputError, match="has no val class of"):
+    with pytest.raises(InputError, match="has no class for val"):
         tasks_of(root, split=str(write_csv(tmp_path / "bad.csv", [r for r in rows if r[2] != "val"])))
 
 

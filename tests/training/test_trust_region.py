@@ -80,6 +80,8 @@ def test_it_trains_policies_and_goes_on_to_the_same_numbers(algo, tmp_path):
         ([*TINY, "optimizer=trust_region"], "optimizer=trust_region is for policies; use optimizer=adam"),
         ([*WORLD, "trainer=ddp"], "optimizer=trust_region runs on one device; use optimizer=adam reuse=1 on several"),
         ([*WORLD, "optimizer.lr=0"], "optimizer.lr must be a number > 0"),
+        ([*WORLD, "algo=reptile", "optimizer=trust_region"], "follows returns, and the outer loss of Reptile is a distance"),
+        ([*WORLD, "engine.chunk_size=1"], "optimizer=trust_region takes meta-batches whole; leave out engine.chunk_size=1"),
     ],
 )
 def test_what_does_not_fit_is_said(overrides, sentence, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -73,6 +74,19 @@ def test_abstaining_leaves_the_least_sure_out(glyphs, photos, tmp_path):
     assert all(float(row["confidence"]) <= least for row in silent)
     assert [row["confidence"] for row in everything] == [row["confidence"] for row in some]
     assert call(*common, tmp_path / "x.csv", "--abstain", "1.5", code=1)[1].startswith("Error: --abstain must be a share from 0 to 1")
+
+
+def test_the_folder_that_a_zip_holds_is_no_part_of_a_label(glyphs, photos, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "support"), "zip", photos, "support")
+    stdout, _ = call("-m", "innerloop", "predict", glyphs, archive, photos / "new")
+    assert "fitted to 7 examples of 2 classes: 4 bright, 3 dark" in stdout and "of 25 agree with their folder" in stdout
+
+
+def test_a_name_that_is_not_utf8_is_said(glyphs, photos, tmp_path):
+    shutil.copytree(photos / "new", tmp_path / "new")
+    (tmp_path / "new" / "caf\udce9.png").write_bytes(picture(0))
+    _, stderr = call("-m", "innerloop", "predict", glyphs, photos / "support", tmp_path / "new", code=1)
+    assert "has a file whose name is not UTF-8, 'caf\\udce9.png'; rename it" in stderr
 
 
 def test_hostile_names_are_names(glyphs, tmp_path):

@@ -88,7 +88,7 @@ class Algorithm(nn.Module, ABC, Generic[Adapted]):
 
     def anneal(self, done: float) -> None:
         """Called before each meta-batch of training, with the fraction of training that is done. What it changes must be the values of an
-        `nn.Parameter(requires_grad=False)`, which the copies on other threads share and checkpoints keep; `only_trains` names it."""
+        `nn.Parameter(requires_grad=False)`, which the copies on other threads share; `only_trains` names it."""
 
     def counts(self) -> dict[str, int]:
         """How many numbers there are, the outer loop trains, and each task has of its own."""

@@ -11,8 +11,8 @@ EPSILON = 1e-8  # under the root: the outer gradient runs through it, and the de
 
 
 class InnerOptimizer(nn.Module):
-    """Turns each task's gradients into directions. Its state begins anew in each episode, and is part of the graph: the outer gradient runs
-    through it. sgd: the gradient as it is."""
+    """Turns each task's gradients into directions. Its state begins anew in each episode (but for Reptile's KeptSquares), and is part
+    of the graph: the outer gradient runs through it. sgd: the gradient as it is."""
 
     def begin(self, weights: Weights) -> State:
         return {}

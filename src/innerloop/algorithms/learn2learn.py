@@ -24,6 +24,7 @@ from innerloop.algorithms.reptile import KeptSquares, Reptile
 from innerloop.config import InputError
 from innerloop.engine.forward import Weights, output_of
 from innerloop.episode import Episode, Examples
+from innerloop.models.any_module import without_head
 
 try:
     with contextlib.redirect_stderr(io.StringIO()):  # gym, which it imports, prints a notice of its own end
@@ -86,7 +87,7 @@ class Learn2LearnANIL(Learn2LearnLoop, ANIL):
         return l2l.algorithms.MAML(self.model.head, lr=self.inner_lr, first_order=self.first_order).clone()
 
     def run(self: Any, learner: nn.Module, x: Tensor) -> Tensor:
-        return learner(self.model.body(x))
+        return learner(output_of(without_head(self.model)(x)))
 
 
 class Learn2LearnMetaSGD(Learn2LearnLoop, MetaSGD):
@@ -129,6 +130,10 @@ def check_all_weights(algorithm: Any) -> None:
     adapted = {name for name in names if name.startswith("head.")} if isinstance(algorithm, ANIL) else names
     if adapted != set(algorithm.slow_weights()) or len(names) < len(list(algorithm.model.parameters())):
         raise InputError("engine=learn2learn has no part for algo.adapted and algo.meta_learned; use engine=vmap or engine=loop")
+    if isinstance(algorithm, Reptile) and algorithm.objective.look:
+        raise InputError("engine=learn2learn has no Reptile for policies; use engine=vmap or engine=loop")
+    if isinstance(algorithm, ANIL) and not getattr(algorithm.model, "ends_in_head", True):
+        raise InputError("engine=learn2learn runs ANIL on models that end in their `head`, which this one does not; use engine=vmap")
     if getattr(algorithm, "head", "own") != "own":
         raise InputError("engine=learn2learn has no part for algo.head; use engine=vmap or engine=loop")
     if len(algorithm.inner_lrs) > 1:

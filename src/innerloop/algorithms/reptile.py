@@ -1,6 +1,6 @@
 """Reptile."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ class Reptile(MAML):
     slow <- slow + outer_lr * mean(fast - slow), fast being slow after `adaptation_steps` minibatch steps on the task. Training needs no
     query set, so these steps use all examples of a training episode; evaluation adapts on the support set alone, as everywhere.
     Written as the outer loss 1/2 |slow - constant(fast)|^2, whose gradient is slow - fast: under SGD that *is* the update above (the
-    paper anneals its outer_lr from 1 to 0), and other outer optimizers and several devices work unchanged. meta_batch_size=1 is serial.
+    paper anneals its outer_lr from 1 to 0), and several devices and, but for kept_rmsprop, other outer optimizers work unchanged.
+    meta_batch_size=1 is serial.
 
     inner_optimizer: kept_rmsprop is the authors' Adam with beta1 = 0, whose mean squares go on from task to task (KeptSquares); those of
     rmsprop and adam begin anew in each.
@@ -47,7 +48,7 @@ class Reptile(MAML):
             if size is not None:
                 check_count(f"algo.{name}", size)
         if inner_optimizer == KEPT:
-            self.inner_optimizer = KeptSquares(self.slow_weights())
+            self.inner_optimizer = KeptSquares(self.slow_weights().values())
         elif isinstance(self.inner_optimizer, Adam):
             self.inner_optimizer = TorchAdam(self.inner_optimizer.beta1)
         self.inner_batch_size, self.eval_inner_batch_size = inner_batch_size, eval_inner_batch_size
@@ -108,20 +109,19 @@ class KeptSquares(TorchAdam):
     over all inner steps. Evaluation begins each task from them and leaves them as they are.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__(beta1=0.0)
-        self.names = list(weights)
-        self.squares = nn.ParameterList(torch.zeros_like(weight, requires_grad=True) for weight in weights.values())
+        self.squares = nn.ParameterList(torch.zeros_like(weight, requires_grad=True) for weight in weights)  # in their order
         self.seen = nn.Parameter(torch.zeros(1))
 
     def begin(self, weights: Weights) -> State:
-        kept = {name: square.clamp(min=0).expand_as(weights[name]) for name, square in zip(self.names, self.squares, strict=True)}
-        return {name: [square, square] for name, square in kept.items()}  # the first is a mean, which beta1 = 0 has none of
+        kept = [square.clamp(min=0).expand_as(weight) for square, weight in zip(self.squares, weights.values(), strict=True)]
+        return {name: [square, square] for name, square in zip(weights, kept, strict=True)}  # the first is a mean, which nothing reads
 
     def weight(self, at: int) -> Tensor:
         return 1 - BETA2 ** (at + 1) * (1 - self.seen.clamp(min=0))
 
     def pairs(self, state: State, steps: int) -> list[tuple[Tensor, Tensor]]:
         """What tasks begin with, and what each (tasks, ...) ends with after so many steps: all squares, and `seen`."""
-        ends = [state[name][1] for name in self.names]
+        ends = [square for _, square in state.values()]
         return [*zip(self.squares, ends, strict=True), (self.seen, self.weight(steps - 1).detach().expand(len(ends[0]), 1))]

@@ -10,7 +10,7 @@ from innerloop.algorithms.base import Algorithm, drop_head
 from innerloop.config import check_flag, check_positive
 from innerloop.engine.forward import Engine
 from innerloop.episode import Examples
-from innerloop.objective import CLASSIFICATION, Objective
+from innerloop.objective import CLASSIFICATION, Objective, precise
 
 
 class Ridge(Algorithm[Tensor]):
@@ -51,9 +51,10 @@ class Ridge(Algorithm[Tensor]):
 
     def adapt(self, support: Examples) -> Tensor:
         """The last layer of each task (tasks, d, outputs)."""
-        x = self.features(support.x)
-        ridge = self.log_strength.exp() * x.shape[1] * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        return x.mT @ torch.linalg.solve(x @ x.mT + ridge, self.targets(support.y, x))
+        x = precise(self.features(support.x))
+        with torch.autocast(x.device.type, enabled=False):  # 16 bits are too few, and have no solve
+            ridge = self.log_strength.exp() * x.shape[1] * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            return x.mT @ torch.linalg.solve(x @ x.mT + ridge, self.targets(support.y, x))
 
     def predict(self, adapted: Tensor, x: Tensor) -> Tensor:
         return self.scaled(self.features(x) @ adapted)

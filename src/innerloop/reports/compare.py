@@ -116,8 +116,9 @@ def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
 
 
 def code_of(results: Results) -> dict[str, str]:
-    """What ran it: commit and versions."""
-    return {"commit": short_commit(results["commit"]), **{f"version.{name}": text for name, text in results["versions"].items()}}
+    """What ran it: commit, a project's own code, and versions."""
+    own = {"project": results["project"]} if results.get("project") else {}
+    return {"commit": short_commit(results["commit"]), **own, **{f"version.{name}": text for name, text in results["versions"].items()}}
 
 
 def short_commit(commit: str | None) -> str:
@@ -153,7 +154,7 @@ def contenders_of(runs: list[Scored], step: int | None) -> list[Contender]:
 def scores_after(run: Scored, step: int | None) -> np.ndarray:
     """The metric of each episode."""
     steps, scores = run.evidence.steps, run.evidence.measures[run.results["metric"]]
-    if step is None or len(steps) == 1:
+    if step is None or steps == [0]:  # it takes none
         return scores[:, -1]
     if step not in steps:
         raise InputError(f"{run.job.name} was not scored after {step} adaptation steps, but after {', '.join(map(str, steps))}")

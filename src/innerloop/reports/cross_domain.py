@@ -19,19 +19,25 @@ def cross_domain(runs: list[Path], tasks: list[str], shots: list[int]) -> dict[i
     runs: their output directories. tasks: choices of the group task. What learns nothing is scored on its own task alone. Scores that are
     there (RUN/evaluations) are taken as they are. Raises InputError where a run is not finished, or a task does not fit its network.
     """
-    found: dict[int, dict[str, dict[str, Results]]] = {}
-    for run in runs:
-        results = read_results(run / "results.json")
-        learned = results["outer_steps"] > 0
+    found: dict[int, dict[str, dict[str, Results]]] = {count: {} for count in shots}
+    known = {run: read_results(run / "results.json") for run in runs}
+    names = {run: learned_by(results) for run, results in known.items()}
+    for run, results in known.items():
         if not results["ways"]:
             raise InputError(f"{run} is of a task without classes, {results['task']}; leave it out")
-        name = f"{results['algo']} trained on {results['task']}" if learned else f"{results['algo']}, untrained"
-        name += f", seed {results['seed']}"
+        alike = list(names.values()).count(names[run]) > 1 and results["outer_steps"]  # what learns nothing fills one row, task by task
+        name = f"{names[run]}, {run.name}" if alike else names[run]
         for count in shots:
-            row = found.setdefault(count, {}).setdefault(name, {})
-            for task in tasks if learned else [results["task"]]:
+            row = found[count].setdefault(name, {})
+            for task in tasks if results["outer_steps"] else [results["task"]]:
                 row[task] = on_task(run, results, task, count)
     return found
+
+
+def learned_by(results: Results) -> str:
+    """What a row is called."""
+    learned = f" trained on {results['task']}" if results["outer_steps"] else ", untrained"
+    return f"{results['algo']}{learned}, seed {results['seed']}"
 
 
 def on_task(run: Path, results: Results, task: str, shots: int) -> Results:

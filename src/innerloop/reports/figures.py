@@ -37,7 +37,7 @@ def lines(
     title: str, x_label: str, y_label: str, of: Lines, levels: Mapping[str, float] = MappingProxyType({}), colors: Sequence[str] = COLORS,
     higher_is_better: bool = False,
 ) -> str:  # fmt: skip
-    """A line for each name, with its interval as a band; of a single point, a level one. levels: dotted lines, as that of chance.
+    """A line for each name, with its interval as a band; a level one of what takes no steps. levels: dotted lines, as that of chance.
     colors: those of contenders, where the lines are none."""
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycler(color=colors)}):
         columns = 1 if max(map(len, of)) > 14 else 2  # the page's font may be wider than the one that it is laid out with
@@ -46,7 +46,7 @@ def lines(
         ends = [x[-1] for x, _, _ in of.values() if len(x) > 1]
         for (name, (x, y, half)), style in zip(of.items(), itertools.cycle(DASHES), strict=False):
             label = name if np.isfinite(y).all() and np.max(y) <= most else f"{name} (diverged)"
-            if len(x) == 1 and ends:
+            if list(x) == [0] and ends:
                 x, y, half = [0, max(ends)], [y[0]] * 2, None if half is None else [half[0]] * 2
             (line,) = axes.plot(x, y, label=label, linestyle=style, marker="o" if len(x) == 1 else None, markersize=5)
             if half is not None and len(x) == 1:

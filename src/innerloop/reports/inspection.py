@@ -96,7 +96,7 @@ def rows_of(labels: Tensor, ways: int) -> Tensor:
 def tell_answers(run: Run, answers: Answers, index: int, title: str, steps: list[int]) -> Chart:
     """Where inputs have no picture: how many queries of each class were right, and what the others were taken for."""
     truth, last = answers.truth[index], answers.last[index]
-    names = [way_name(answers, index, way) for way in range(truth.max() + 1)]
+    names = [way_name(answers, index, way) for way in range(max(truth.max(), last.max()) + 1)]
     rows = []
     for way, name in enumerate(names):
         given = Counter(last[truth == way].tolist())

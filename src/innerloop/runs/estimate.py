@@ -16,6 +16,7 @@ from innerloop.config import InputError
 from innerloop.engine.forward import learn2learn
 from innerloop.episode import Episode, Examples
 from innerloop.runs.build import Run
+from innerloop.training.lightning_settings import on_gpu
 from innerloop.training.shares import Execution, TaskShares
 
 DTYPES = {"64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16}
@@ -70,14 +71,15 @@ def estimate(run: Run) -> Cost:
     if run.learner.shares.execution.forward is learn2learn:
         raise InputError("estimate=true cannot follow learn2learn's clones; use engine=vmap or engine=loop")
     tasks = run.cfg.meta_batch_size
-    at_once = min(tasks, (run.learner.shares.execution.chunk_size or tasks) * torch.get_num_threads())
+    precision, _, how = str(run.cfg.trainer.precision).partition("-")
+    threads = 1 if how == "mixed" or on_gpu(run.cfg) else torch.get_num_threads()
+    at_once = min(tasks, (run.learner.shares.execution.chunk_size or tasks) * threads)
     taken = min(tasks, 2 * at_once)  # the third share takes no more than the second
     if run.data.tasks.objective.look:
         raise InputError("estimate=true follows no rollouts, which it would have to take; run one outer step, outer_steps=1 val_every=1")
     episodes = run.data.train_episodes.meta_batch(range(taken))
     run.learner.algorithm.told(episodes)
     mode = FakeTensorMode()
-    precision, _, how = str(run.cfg.trainer.precision).partition("-")
     dtype = DTYPES.get(precision, torch.float32)
     if how != "mixed":
         run.learner.algorithm.to(dtype)  # as Lightning would; fake weights do not change their type

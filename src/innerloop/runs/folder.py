@@ -60,6 +60,8 @@ def read_results(path: Path) -> Results:
     """results.json of a run. Raises InputError for a damaged file, and one of version 0.1."""
     try:
         results = json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); delete it or run the job again") from error
     if isinstance(results, dict) and isinstance(results.get("config"), dict):

@@ -27,6 +27,8 @@ def load_config(output_dir: Path) -> DictConfig:
         return with_output_dir(cfg, str(output_dir))
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except (YAMLError, ValueError, OmegaConfBaseException) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
 

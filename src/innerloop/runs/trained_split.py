@@ -67,7 +67,7 @@ def check_unseen(run: Path, task: DictConfig, tasks: Tasks) -> None:
     own = read_parts(path)
     tested = {part.name for part in own if part.split == "test"}
     trained = {part.name: part.content for part in own if part.split == "train" and part.name not in tested}
-    contents = set(trained.values())
+    contents = set(trained.values()) - {part.content for part in own if part.split == "test"}
     same_data = same_place(load_config(run).task, task)
     for part in parts_of(tasks):
         if part.split == "test" and (part.content in contents or (same_data and part.name in trained)):

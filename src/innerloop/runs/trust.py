@@ -93,5 +93,6 @@ def named_in_conf() -> set[str]:
         name
         for conf in confs()
         for path in conf.rglob("*.yaml")
-        for name in re.findall(r"_target_:\s*([\w.]+)", path.read_text(encoding="utf-8"))
+        if not path.name.startswith(".")  # as an editor's
+        for name in re.findall(r"_target_:\s*([\w.]+)", path.read_text(encoding="utf-8", errors="replace"))
     }

@@ -54,8 +54,8 @@ def prefix_of(path: Path) -> str:
 
 
 def lines_of_keys(node: Any, prefix: str) -> Iterator[tuple[str, int]]:
-    """Each key and the line that it stands in; not those of {a: 1}."""
-    for key, value in node.value:
+    """Each key and the line that it stands in; not those of {a: 1}. node: None of an empty file."""
+    for key, value in node.value if node else ():
         yield f"{prefix}{key.value}", key.start_mark.line
         if isinstance(value, yaml.MappingNode) and not value.flow_style:
             yield from lines_of_keys(value, f"{prefix}{key.value}.")

@@ -24,6 +24,8 @@ def opened(source: Path, remedy: str) -> Iterator[tuple[list[str], Callable[[str
     """
     if source.is_dir():
         names = [name.replace(os.sep, "/") for name in files_below(source)]
+        if strange := next((name for name in names if name != name.encode(errors="replace").decode()), None):
+            raise InputError(f"{source} has a file whose name is not UTF-8, {ascii(strange)}; rename it")
         yield [name for name in names if not is_stray(name)], lambda name: read_member(name, source, lambda: (source / name).read_bytes())
         return
     try:

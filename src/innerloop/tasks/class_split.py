@@ -67,6 +67,8 @@ def drawn_split(classes: Sequence[str], folder: Path, name: str, seed: int) -> d
             split = read_split(str(path))
             if new := set(classes) - split.keys():
                 raise InputError(f"{path} does not name class '{min(new)}'; give it a split there, or delete the file to draw all anew")
+            if gone := {name for name, part in split.items() if part} - set(classes):
+                raise InputError(f"{path} names '{min(gone)}', which is not there; take it out, or delete the file to draw all anew")
             return split
     if len(classes) < len(SPLITS):
         raise InputError(
@@ -98,5 +100,5 @@ def by_split(split: dict[str, str], there: Sequence[str], root: Path) -> dict[st
     parts: dict[str, list[str]] = {part: [name for name in there if split.get(name) == part] for part in SPLITS}
     for part, names in parts.items():
         if not names:
-            raise InputError(f"task.split has no {part} class of {root}; put some there")
+            raise InputError(f"{root} has no class for {part}; bring some, or give another split by task.split")
     return parts

@@ -82,7 +82,7 @@ def fingerprint(sources: list[Path]) -> str:
                 entry = os.stat(path)
             except OSError as error:
                 raise InputError(f"{path} cannot be read ({error.strerror}); mend it or delete it") from error
-            digest.update(f"{source.name}/{name} {entry.st_size} {entry.st_mtime_ns}\n".encode())
+            digest.update(f"{source.name}/{name} {entry.st_size} {entry.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

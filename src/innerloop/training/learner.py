@@ -132,6 +132,8 @@ class MetaLearner(LightningModule):
         from torch.distributed.fsdp import fully_shard
 
         self.shares.take_whole()
+        if single := [name for name, weight in self.algorithm.named_parameters() if not weight.ndim]:
+            raise InputError(f"trainer=fsdp shares weights out, and {single[0]} is a single number; use trainer=ddp")
         fully_shard(self.algorithm, mesh=self.device_mesh)
 
     def configure_optimizers(self) -> Any:
@@ -143,7 +145,8 @@ class MetaLearner(LightningModule):
             self._several_steps(episodes, batch_index)
             return None
         self._anneal(batch_index)
-        episodes = self.algorithm.recorded(episodes)
+        with all_weights(self.algorithm):
+            episodes = self.algorithm.recorded(episodes)
         loss, predictions = self.shares.outer_loss(episodes)
         self._check(loss)
         self._log_training(loss, predictions, episodes, batch_index)
@@ -181,7 +184,8 @@ class MetaLearner(LightningModule):
             self._check(found[0][0])
             return losses.mean(), divergence(predictions, episodes.query.y).mean()
 
-        optimizer.step(closure)
+        with torch.backends.cudnn.flags(enabled=False):  # its recurrent networks have no second derivative
+            optimizer.step(closure)
         return found[0]
 
     def _anneal(self, meta_batch: int) -> None:

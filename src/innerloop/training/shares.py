@@ -122,7 +122,8 @@ class TaskShares:
     def _in_shares(self, episodes: Episode, size: int) -> OuterGradient:
         device = episodes.support.x.device.type
         if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16:
-            raise InputError("engine.chunk_size does not go with trainer.precision=16-mixed, which scales the loss; use bf16-mixed")
+            given = "engine.compile=true" if self.execution.chunk_size is None else f"engine.chunk_size={self.execution.chunk_size}"
+            raise InputError(f"{given} does not go with trainer.precision=16-mixed, which scales the loss; use bf16-mixed")
         shares = cut(episodes, size)
         if self._compiles():
             for share in shares:  # here, since tracing changes torch for all threads

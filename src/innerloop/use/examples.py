@@ -1,5 +1,6 @@
 """Examples as people have them: folders, tables, arrays, lists. Read one by one, so that a bad one is named and the others serve."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -82,9 +83,11 @@ def of_folder(reader: Any, path: Path) -> Iterator[Source]:
         names = sorted(name for name in names if PurePosixPath(name).suffix.lower() in reader.suffixes)
         if not names:
             raise InputError(f"{path} has no {what(reader)}; {REMEDY}")
-        for name in names:
-            folder = str(PurePosixPath(name).parent)
-            yield Source(name, lambda name=name: read(name), None if folder == "." else folder)
+        folders = [PurePosixPath(name).parent for name in names]
+        outer = os.path.commonpath(folders) if len(set(folders)) > 1 else ""  # as that of a zip, in which its folders lie
+        for name, folder in zip(names, folders, strict=True):
+            label = str(folder.relative_to(outer))
+            yield Source(name, lambda name=name: read(name), None if label == "." else label)
 
 
 def of_rows(reader: Any, rows: Sequence[tuple[str, Mapping[str, Any]]], folder: Path | None) -> Iterator[Source]:

@@ -50,7 +50,10 @@ def export_network(run: Path, directory: Path, support: str, steps: int | None, 
         "input_type": "int64" if x.dtype == torch.int64 else "float32",
         "reader": as_json(learner.reader),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}; name another folder") from error
     size = torch.export.Dim("n", min=1)
     example = torch.cat([x, x])[:2]
     with warnings.catch_warnings():
