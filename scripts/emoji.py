@@ -1,6 +1,7 @@
 """Emoji of eight artists as a few-shot set in colour: python scripts/emoji.py FILE.npz [--size 64] [--least 5] [--licence MIT ...]
 
-A class is what is drawn (grinning-face, tiger), an example one artist's drawing of it: the support set never shows the style of a query.
+A class is what is drawn (grinning-face, tiger), an example one artist's drawing of it: a query and the
+support of its class are never of one set.
 The sets come from npm as Iconify packs them (27 MB, `npm pack`, nothing is installed), and are drawn by resvg (pip install resvg-py).
 Classes are the names that at least --least sets have, without skin tones. Animals, plants, food and drink are test, activities
 validation, the rest train. Licences are the sets' own: Apache 2.0, MIT, CC BY 4.0, CC BY-SA 4.0; FILE.licences.txt names them, --licence

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,8 @@ def test_images_are_decoded_once(tmp_path, monkeypatch):
     """What is written beside them is no reason to decode them again; another image is."""
     root = write_coco(tmp_path / "coco", photographs(tmp_path / "coco"))
     build_run(compose_run(*FEW, f"task.root={root}"))
+    (root / "other.prepared.partial").write_bytes(b"of another process")
+    (root / ".split.csv.1f").write_bytes(b"too")
     monkeypatch.setattr(boxes, "prepare", lambda *_: pytest.fail("decoded again"))
     build_run(compose_run(*FEW, f"task.root={root}"))
     Image.new("RGB", (60, 40)).save(root / "images" / "red0.png")
@@ -189,6 +192,13 @@ def test_annotations_as_they_come(tmp_path):
         read_boxes(one_photo(tmp_path / "b", Image.new("RGB", (60, 40)), box=(5, 8, 20, 0)))
     with pytest.raises(InputError, match="0001.png in .* has 0 x 0 pixels by its annotations; mend them"):
         read_boxes(one_photo(tmp_path / "c", Image.new("RGB", (60, 40)), height=0, width=0))
+
+
+def test_classes_that_share_their_images_need_enough_together():
+    both = [SimpleNamespace(name="helmet"), SimpleNamespace(name="vest")]
+    tasks = SimpleNamespace(things=[both] * 6, shots=2, queries=5, of_classes=2)
+    with pytest.raises(InputError, match="helmet, vest are in 6 images together, and an episode needs 7; lower task.shots"):
+        boxes.BoxEpisodes(tasks, ["helmet", "vest"], [*range(6)])
 
 
 def test_what_does_not_fit_is_said(tmp_path):

@@ -170,6 +170,12 @@ def test_augmentation_is_a_function_of_the_generator():
     assert torch.equal(first.query.y, draw(make(), 0).query.y)
 
 
+def test_an_augmentation_that_changes_the_size_is_refused():
+    episodes = ClassEpisodes(Classes(numbered_images(), MEMBERS, NAMES), 5, 2, 3, augment=[lambda image: image[:, 1:]])
+    with pytest.raises(InputError, match="task.augment makes images of .*, and the task's are .*; set the size of what it does"):
+        draw(episodes, 0)
+
+
 def test_exactly_as_many_as_there_are_is_fine():
     assert draw(make(ways=CLASSES, shots=5, queries=15), 0).query.y.bincount().tolist() == [15] * CLASSES
 

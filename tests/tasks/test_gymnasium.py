@@ -136,6 +136,8 @@ def test_an_argument_and_a_reward_of_ones_own(tmp_path, monkeypatch):
         ),
         (["task.env=Pendulum-v1", "task.parameters={dt: [0.1, 0.05]}"], "must be .low, high. with low <= high"),
         (["task.env=Blackjack-v1", "task.parameters={natural: [0, 1]}"], "has observations of Tuple"),
+        (["task.env=HalfCheetah-v5", "task.parameters={dt: [0.02, 0.1]}"], "HalfCheetah-v5 does not let it be set"),
+        ([*PENDULUM, "task.reward=innerloop.tasks.worlds.mujoco.direction"], "task.reward asks for 'reward.direction', which neither"),
         ([*PENDULUM, "task.reward=innerloop.nothing"], "task.reward=innerloop.nothing cannot be imported"),
         ([*PENDULUM, "task.reward=tests.tasks.test_gymnasium.nan"], "gave a reward that is no number at step 0"),
         ([*PENDULUM, "task.horizon=0"], "task.horizon must be a whole number"),
@@ -157,6 +159,9 @@ def test_bodies_of_mujoco(task):
     found, again = (world.roll_out(policy, goals, torch.tensor([7, 7]), 2, 0) for _ in range(2))
     assert torch.equal(found.rewards, again.rewards) and torch.equal(found.observations, again.observations)
     assert torch.equal(found.observations[0], found.observations[1]) and not torch.equal(found.rewards[0], found.rewards[1])
+    if task == "ant_velocity":  # what it loses by its speed and actions is less than what standing is worth
+        standing = world.roll_out(fixed([0.0] * world.actions.size + [-9.0] * world.actions.size), goals[:1], torch.tensor([7]), 2, 0)
+        assert (standing.rewards > 0).all()
 
 
 class Still(gymnasium.Env):

@@ -10,7 +10,7 @@ from innerloop.models.senses import Senses as Network
 from innerloop.runs.build import build_run
 from innerloop.runs.experiment import run
 from innerloop.tasks.class_episodes import Classes
-from innerloop.tasks.senses.heard_and_seen import HeardAndSeen, check_digits
+from innerloop.tasks.senses.heard_and_seen import COPIES, HeardAndSeen, check_digits
 from innerloop.tasks.senses.named_pictures import numbers_of
 from innerloop.tasks.senses.senses import Senses, vectors
 from tests.conftest import DATA, TINY, compose_run
@@ -130,6 +130,7 @@ def test_what_is_heard_is_what_is_seen():
     classes = tasks.classes("test")
     images, recordings = tasks.digits.classes("test"), tasks.spoken.classes("test")
     assert {group.partition("/")[0] for group in classes.groups} == {"theo"}
+    assert len(classes.origins) == len(classes.inputs) == COPIES * len({*classes.origins})  # disjoint=true counts a recording once
     known = {image.tobytes(): digit for digit, rows in zip(images.names, images.members, strict=True) for image in images.inputs[rows]}
     named = zip(recordings.names, recordings.members, strict=True)
     heard_as = {recording.tobytes(): name for name, rows in named for recording in recordings.inputs[rows]}

@@ -163,6 +163,7 @@ def test_other_bad_input(root, tmp_path):
         ([("file", "word"), ("a", "b")], "must have the columns file, class and speaker"),
         ([("file", "class", "speaker"), ("gone.wav", "a", "b")], "names gone.wav, which is not in .*wavs; mend the name or delete the row"),
         ([("file", "class", "speaker"), *2 * [("word0_ann_0.wav", "a", "b")]], "names word0_ann_0.wav twice; delete one of its rows"),
+        ([("file", "class", "speaker"), ("word0_ann_0.wav", " ", "b")], "the class in line 2 of .* has no text; fill it in or delete it"),
     ]:
         with pytest.raises(InputError, match=message):
             tasks_of(root, table=str(write_csv(tmp_path / "table.csv", rows)))

@@ -40,7 +40,7 @@ class Eyes:
         if not weights:
             log.warning(f"{name} sees the images with random weights; set backbone.weights=FILE, one of {library}'s own")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would set those of all GPUs too
             model = (
                 Timm((3, size, size), 1, name, weights, 0, None, settings)
                 if library == "timm"

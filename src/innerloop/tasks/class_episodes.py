@@ -20,7 +20,8 @@ class Classes(NamedTuple):
 
     inputs: (n, ...) uint8 for images, float32, or int64 for tokens. members: for each class, the rows of `inputs` that show it.
     names: of each class. quarter_turns: for each class, by how many times 90 degrees its images are turned (a turned character is a class
-    of its own). groups: for each class the group that it is in; all classes of an episode are of one group (a speaker's words).
+    of its own). groups: for each class the group that it is in; all classes of an episode are of one group (a speaker's words). origins: of
+    each row of `inputs`, the number of what it was made from; None: one each.
     """
 
     inputs: np.ndarray
@@ -28,6 +29,7 @@ class Classes(NamedTuple):
     names: Sequence[str]
     quarter_turns: Sequence[int] | None = None
     groups: Sequence[str] | None = None
+    origins: np.ndarray | None = None
 
 
 class Shape(NamedTuple):
@@ -66,7 +68,7 @@ class ClassEpisodes:
         self.queries, self.augment, self.by_class = queries, augment, by_class
         self.balanced, self.strangers = balanced, strangers
         self.quarter_turns = classes.quarter_turns
-        self.origins: np.ndarray | None = None  # of each row of inputs, the number of the image that it was made from; None: one each
+        self.origins = classes.origins
         groups = classes.groups or [""] * len(classes.members)
         self.group_of = np.unique(groups, return_inverse=True)[1]  # a number for each class
         ends = np.cumsum(np.bincount(self.group_of))
@@ -130,9 +132,12 @@ class ClassEpisodes:
             return examples
         x = list(examples.x)
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's own generator; an episode is a function of `rng` alone
-            torch.manual_seed(int(rng.integers(2**31)))
+            torch.default_generator.manual_seed(int(rng.integers(2**31)))  # torch.manual_seed would set those of all GPUs too
             for change in self.augment:
                 x = [change(image) for image in x]
+        if other := next((image.shape for image in x if image.shape != examples.x.shape[1:]), None):
+            given, wanted = (" x ".join(map(str, shape)) for shape in (other, examples.x.shape[1:]))
+            raise InputError(f"task.augment makes images of {given}, and the task's are {wanted}; set the size of what it does")
         return Examples(torch.stack(x), examples.y)
 
 

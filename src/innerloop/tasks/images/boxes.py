@@ -1,6 +1,8 @@
 """Objects of unseen classes in photographs."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from innerloop.tasks.places import place_of
 from innerloop.tasks.prepared import Unprepared, load_prepared
 from innerloop.tasks.readers import MODES, Pictures
 
+CHECKED = 10_000  # sets of classes that are looked at before training: all, but for many classes at many ways
 ALIKE = 0.01  # of a shape, and a pixel more: small copies of an image are rounded
 
 
@@ -39,6 +42,9 @@ class BoxEpisodes:
             )
         if len(classes) < tasks.of_classes:
             raise InputError(f"task.ways={tasks.of_classes} asks for more than the {len(classes)} classes there are; lower it")
+        of_class = {name: set(rows) for name, rows in self.showing.items()}
+        for names in itertools.islice(itertools.combinations(classes, tasks.of_classes), CHECKED):
+            check_enough(names, len(set().union(*(of_class[name] for name in names))), tasks.shots + tasks.queries)
 
     def sample(self, rng: np.random.Generator) -> Episode:
         """Classes come in turn, each with an image that shows it and is not in the episode yet."""
@@ -53,7 +59,7 @@ class BoxEpisodes:
                 if left[name] and len(rows) < tasks.shots + tasks.queries:
                     rows.append(left[name].pop())
             if len(rows) == before:
-                raise InputError(f"the images of {', '.join(names)} are too few for an episode; lower task.shots or task.queries")
+                check_enough(names, len(rows), tasks.shots + tasks.queries)
         parts = rows[: tasks.shots], rows[tasks.shots :]
         return Episode(*(self._examples(part, names) for part in parts))
 
@@ -61,6 +67,14 @@ class BoxEpisodes:
         tasks = self.tasks
         x = torch.from_numpy(np.stack([tasks.images[row] for row in rows])).float() / 255
         return Examples(x, torch.from_numpy(np.stack([target(tasks.things[row], names, tasks.grid) for row in rows])))
+
+
+def check_enough(names: Sequence[str], there: int, needed: int) -> None:
+    """Raises InputError where the images that show some of these classes are too few for an episode."""
+    if there < needed:
+        raise InputError(
+            f"{', '.join(names)} are in {there} images together, and an episode needs {needed}; lower task.shots or task.queries"
+        )
 
 
 def target(things: list[Thing], names: list[str], grid: int) -> np.ndarray:
@@ -125,8 +139,9 @@ class Boxes(Tasks):
 
 def sources_of(root: Path) -> list[Path]:
     """Not what is written beside the images."""
-    written = (".prepared", ".lock", ".csv")
-    return sorted(path for path in root.iterdir() if path.suffix not in written) if root.is_dir() else [root]
+    written = (".prepared", ".partial", ".lock", ".csv")
+    there = root.iterdir() if root.is_dir() else [root]
+    return sorted(path for path in there if path.suffix not in written and not path.name.startswith("."))
 
 
 def prepare(root: Path, size: int, channels: int) -> Unprepared:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from torch import Tensor
@@ -85,7 +86,9 @@ def images_of(
     """What is in a root."""
     path = packed(place_of(root, KINDS).resolve())
     folder = path if path.is_dir() else path.parent
-    stem = "_".join([path.stem, *sorted(folders or []), *["pooled"] * pool])
+    # a name with _ in it is quoted: [train_val] is not [train,val]
+    chosen = [quote(name, safe="").replace("_", "%5F") if "_" in name or name == "pooled" else name for name in sorted(folders or [])]
+    stem = "_".join([path.stem, *chosen, *["pooled"] * pool])
     name = f"{stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
     ready = load_prepared(
         folder,

@@ -50,7 +50,8 @@ class HeardAndSeen(Senses):
                 heard += [*rows]
                 names.append(f"{name}/{copy}")
                 groups.append(f"{speaker}/{copy}")
-        return Classes(vectors(images.inputs[seen] / np.float32(255), recordings.inputs[heard]), members, names, groups=groups)
+        inputs = vectors(images.inputs[seen] / np.float32(255), recordings.inputs[heard])
+        return Classes(inputs, members, names, groups=groups, origins=np.array(heard))
 
 
 def check_digits(images: Classes, recordings: Classes) -> None:

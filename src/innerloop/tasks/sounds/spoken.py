@@ -14,7 +14,7 @@ from innerloop.tasks.base import Split
 from innerloop.tasks.class_episodes import Classes
 from innerloop.tasks.class_split import by_split, listed
 from innerloop.tasks.class_tasks import ClassTasks
-from innerloop.tasks.csv_files import check_columns, read_rows, renamed
+from innerloop.tasks.csv_files import check_columns, check_text, read_rows, renamed
 from innerloop.tasks.places import place_of
 from innerloop.tasks.prepared import Unprepared, load_prepared
 from innerloop.tasks.readers import Recordings
@@ -108,7 +108,8 @@ def named(root: Path, names: list[str]) -> list[Recording]:
 def in_table(root: Path, table: str, columns: dict[str, str] | None, names: list[str]) -> list[Recording]:
     """What a CSV file says of the files in `root`; others there are passed over."""
     called = check_columns(columns, ("file", "class", "speaker"))
-    rows = [row for _, row in renamed(read_rows(Path(table).expanduser(), f"task.table={table}", [*called.values()]), called)]
+    lines = list(renamed(read_rows(Path(table).expanduser(), f"task.table={table}", [*called.values()]), called))
+    rows = [{key: check_text(row[key], f"the {key} in line {line} of {table}") for key in called} for line, row in lines]
     files, there = [row["file"] for row in rows], set(names)
     for file in files:
         if file not in there:

@@ -47,6 +47,11 @@ class Environments(SteppedWorld):
                     f"task.parameters.{parameter}: {name} has no attribute of that name; make.{parameter} is an argument of "
                     f"gymnasium.make, options.{parameter} an option of reset"
                 )
+            if not parameter.startswith(CHANNELS):
+                try:
+                    setattr(env.unwrapped, parameter, getattr(env.unwrapped, parameter))
+                except AttributeError as error:  # as one that is computed
+                    raise InputError(f"task.parameters.{parameter}: {name} does not let it be set; name what it is made from") from error
 
     def make(self, arguments: Mapping[str, float]) -> Any:
         """Raises InputError where there is no such environment, or the package is missing."""
@@ -88,7 +93,10 @@ class Environments(SteppedWorld):
         return found
 
     def reward_of(self, env: Any, values: list[float], reward: float, info: dict[str, Any]) -> float:
-        return self.reward(env, dict(zip(self.parameters, values, strict=True)), reward, info) if self.reward else reward
+        try:
+            return self.reward(env, dict(zip(self.parameters, values, strict=True)), reward, info) if self.reward else reward
+        except KeyError as error:
+            raise InputError(f"task.reward asks for {error}, which neither {self.name} nor task.parameters has; take another") from error
 
     def check_parameters(self, ranges: Sequence[tuple[float, float]]) -> None:
         """Raises InputError for a parameter whose two ends give the same rollout under the same actions: a misspelt option, say."""

@@ -5,8 +5,9 @@ from typing import Any
 
 
 def velocity(env: Any, task: Mapping[str, float], reward: float, info: Mapping[str, float]) -> float:
-    """Minus how far its speed is from reward.velocity, less the price of its actions."""
-    return -abs(info["x_velocity"] - task["reward.velocity"]) + info["reward_ctrl"]
+    """Minus how far its speed is from reward.velocity, less the price of its actions; a body that can fall gets gymnasium's reward for
+    every step that it stands, or it would learn to end the rollout."""
+    return -abs(info["x_velocity"] - task["reward.velocity"]) + info["reward_ctrl"] + info.get("reward_survive", 0.0)
 
 
 def direction(env: Any, task: Mapping[str, float], reward: float, info: Mapping[str, float]) -> float:
