@@ -120,7 +120,7 @@ def verbs_and_arguments() -> argparse.ArgumentParser:
 
 def is_training(arguments: list[str]) -> bool:
     """`innerloop train ...`, or settings without the verb, as Lightning starts the processes of further devices."""
-    return bool(arguments) and (arguments[0] == "train" or "=" in arguments[0])
+    return bool(arguments) and (arguments[0] == "train" or "=" in arguments[0] or arguments[0].startswith(("~", "-cd", "--config")))
 
 
 def begin_project(directory: Path) -> None:

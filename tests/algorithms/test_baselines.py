@@ -136,6 +136,14 @@ def test_a_comparison_without_its_baseline_says_so(tmp_path):
     assert stderr == "Error: no run of maml is finished, which the others are to be compared with\n"
 
 
+def test_a_comparison_is_beside_the_choice_that_it_names(tmp_path):
+    """Of several choices of one algorithm; and of other episodes apart."""
+    choices = ["hydra.sweeper.params.algo='zoo/tied,zoo/maml'", "seed=0", f"hydra.sweep.dir={tmp_path}", "task=glyphs", "model.filters=4"]
+    for ways in (5, 3):
+        stdout, _ = call("train.py", "sweep=zoo_omniglot", *choices, f"task.ways={ways}", *TINY, "scheduler=constant")
+    assert stdout.count("beside algo.head=own") == 2 and "next: innerloop report" in stdout
+
+
 def test_a_comparison_warns_where_meta_learning_does_not_win(tmp_path):
     """An untrained MAML is no better than joint training, and the oracle is no baseline; the same command takes the runs that are there."""
     command = ["train.py", "sweep=compare_sinusoid", *TINY, "seed=0", f"hydra.sweep.dir={tmp_path}"]

@@ -108,6 +108,14 @@ def test_the_key_of_a_job_is_that_of_its_settings():
     assert key != run_key(compose_run("algo.inner_lr=0.02"))
 
 
+@pytest.mark.slow
+def test_jobs_of_several_devices_beside_each_other(tmp_path):
+    """A launcher's worker is another program than train.py, which the processes of its further devices have to be."""
+    several = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra/launcher=joblib", "seed=0,1"]
+    stdout, _ = start("train.py", "-m", f"--config-dir={tmp_path}", *TINY, *several, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert "2 finished, 0 failed" in stdout
+
+
 def test_a_job_is_worth_its_validation_loss_and_infinitely_bad_where_it_fails(swept, tmp_path, monkeypatch):
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -117,7 +125,7 @@ def test_a_job_is_worth_its_validation_loss_and_infinitely_bad_where_it_fails(sw
     def value(*overrides):
         directory = tmp_path / "-".join(overrides)
         hydra = OmegaConf.create({
-            "runtime": {"output_dir": str(directory)}, "mode": "MULTIRUN", "run": {"dir": "x"}, "overrides": {"task": list(overrides)},
+            "runtime": {"output_dir": str(directory), "config_sources": []}, "mode": "MULTIRUN", "run": {"dir": "x"}, "overrides": {"task": list(overrides)},
             "launcher": {"_target_": "BasicLauncher"},
         })  # fmt: skip
         monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))

@@ -37,10 +37,12 @@ class Attention(nn.Module):
 def rotated(x: Tensor) -> Tensor:
     """Each pair of features turned by its place times a frequency of its own: (..., length, features), features even."""
     length, half = x.shape[-2], x.shape[-1] // 2
-    frequencies = 10_000 ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angles = torch.arange(length, device=x.device, dtype=x.dtype)[:, None] * frequencies
+    dtype = torch.promote_types(x.dtype, torch.float32)  # 16 bits cannot tell place 257 from 256
+    frequencies = 10_000 ** (-torch.arange(half, device=x.device, dtype=dtype) / half)
+    angles = torch.arange(length, device=x.device, dtype=dtype)[:, None] * frequencies
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * angles.cos() - second * angles.sin(), first * angles.sin() + second * angles.cos()], -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
 
 
 class Block(nn.Module):

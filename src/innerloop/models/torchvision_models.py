@@ -55,5 +55,5 @@ def make_stem_small(body: nn.Module, name: str) -> None:
     if layer is None or max(layer.stride) == 1 or name.startswith(("vit_", "swin", "convnext")):
         raise InputError(f"model.name={name} has no stem that could be made small; leave model.stem=own")
     body.set_submodule(first, nn.Conv2d(layer.in_channels, layer.out_channels, 3, padding=1, bias=layer.bias is not None))
-    if isinstance(getattr(body, "maxpool", None), nn.Module):
-        body.maxpool = nn.Identity()
+    if pool := next((name for name, layer in body.named_modules() if isinstance(layer, nn.MaxPool2d)), None):
+        body.set_submodule(pool, nn.Identity())

@@ -1,9 +1,11 @@
 """What train.py -m adds to its jobs. Imports no torch: it lives in the parent process."""
 
+import contextlib
 import hashlib
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from innerloop.config import PLACES, InputError
 from innerloop.files import check_writable
 from innerloop.runs.folder import DIVERGED_FILE, ERROR_FILE
+
+ERRORS: list[InputError] = []
 
 
 def run_key(_root_: DictConfig) -> str:
@@ -28,30 +32,38 @@ def run_key(_root_: DictConfig) -> str:
 OmegaConf.register_new_resolver("run_key", run_key, replace=True)  # on import: workers of launchers import the callbacks below
 
 
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Prints what goes wrong at the end of a sweep; the table of its jobs comes last, and then the exit code is 1."""
+    try:
+        yield
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        ERRORS.append(error)
+
+
 class PrintComparison(Callback):
-    """Ends a sweep over algorithms with the paired differences from `beside`, an algorithm's name as results.json has it, and says which
-    baselines it is not shown to beat."""
+    """Ends a sweep over algorithms with the paired differences from `beside`, a choice of the group algo, and says which baselines it is
+    not shown to beat; of runs that were scored on other episodes apart."""
 
     def __init__(self, beside: str) -> None:
         self.beside = beside
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.reports.compare import compare_scored, comparison_table, scored_below  # loads torch
+        from innerloop.reports.compare import compare_scored, comparison_table, on_the_same, scored_below  # loads torch
         from innerloop.reports.table import show
         from innerloop.reports.verdicts import doubts
 
-        try:
-            runs = scored_below(Path(config.hydra.sweep.dir))
-            ours = [run for run in runs if run.results["algo"] == self.beside]
-            if not ours:
-                raise InputError(f"no run of {self.beside} is finished, which the others are to be compared with")
-            title, comparisons = compare_scored(ours + [run for run in runs if run.results["algo"] != self.beside])
-        except InputError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        show(comparison_table(title, comparisons))
-        for sentence in doubts(comparisons):
-            print(f"Note: {sentence}")
+        directory = Path(config.hydra.sweep.dir)
+        with told():
+            for runs in on_the_same(scored_below(directory)):
+                ours = [run for run in runs if str(Path(run.job.name).relative_to(directory)).startswith(f"{self.beside}-")]
+                if not ours:
+                    raise InputError(f"no run of {self.beside} is finished, which the others are to be compared with")
+                title, comparisons = compare_scored(ours + [run for run in runs if run not in ours])
+                show(comparison_table(title, comparisons))
+                for sentence in doubts(comparisons):
+                    print(f"Note: {sentence}")
 
 
 class PrintCrossDomain(Callback):
@@ -65,15 +77,11 @@ class PrintCrossDomain(Callback):
         from innerloop.reports.jobs import jobs_below
         from innerloop.reports.table import show
 
-        try:
+        with told():
             directory = Path(config.hydra.sweep.dir)
             runs = [directory / job.name for job in jobs_below(directory) if job.results]
-            found = cross_domain(runs, self.tasks, self.shots)
-        except InputError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        for shots, rows in found.items():
-            show(matrix(rows, self.tasks, shots))
+            for shots, rows in cross_domain(runs, self.tasks, self.shots).items():
+                show(matrix(rows, self.tasks, shots))
 
 
 class PrintGallery(Callback):
@@ -84,30 +92,24 @@ class PrintGallery(Callback):
         from innerloop.reports.gallery import gallery
         from innerloop.reports.table import show
 
-        try:
+        with told():
             table, sentences = gallery(scored_below(Path(config.hydra.sweep.dir)))
-        except InputError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        show(table)
-        for sentence in sentences:
-            print(f"Note: {sentence}")
+            show(table)
+            for sentence in sentences:
+                print(f"Note: {sentence}")
 
 
 class PrintCosts(Callback):
     """Ends a sweep over learners with a table of what each costs and how far it comes, in equal time and on equal tasks."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.reports.compare import scored_below  # loads torch
+        from innerloop.reports.compare import on_the_same, scored_below  # loads torch
         from innerloop.reports.costs import costs
         from innerloop.reports.table import show
 
-        try:
-            table = costs(scored_below(Path(config.hydra.sweep.dir)))
-        except InputError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
-        show(table)
+        with told():
+            for runs in on_the_same(scored_below(Path(config.hydra.sweep.dir))):
+                show(costs(runs))
 
 
 class PrintTable(Callback):
@@ -119,13 +121,11 @@ class PrintTable(Callback):
         directory = Path(config.hydra.sweep.dir)
         ends = [path for name in (ERROR_FILE, DIVERGED_FILE) for path in directory.rglob(name)]
         failed = any(not (path.parent / "results.json").exists() for path in ends)
-        try:
+        with told():  # Hydra makes a warning of what a callback raises
             show(sweep_table(directory))
             print(f"next: innerloop report {shlex.quote(str(directory))}")
-        except InputError as error:  # Hydra makes a warning of what a callback raises
-            print(f"Error: {error}", file=sys.stderr)
-            failed = True
-        if failed:
+        if failed or ERRORS:
+            ERRORS.clear()
             raise SystemExit(1)
 
 

@@ -1,6 +1,7 @@
 """One job of train.py: what is around a run when it is started from the command line."""
 
 import contextlib
+import importlib.util
 import math
 import os
 import shlex
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from rich.markup import escape
 from rich.tree import Tree
 
+import __main__
 from innerloop.config import Diverged, InputError
 from innerloop.console import said, say
 from innerloop.reports.table import as_text, results_table, show
@@ -81,18 +83,21 @@ def run_job(cfg: DictConfig) -> float | None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Makes a job of a sweep what it is when it is run alone, in the same directory: for several devices Lightning starts the program again
-    with sys.argv, in hydra.run.dir, and leaves its environment variables and process group to the next job."""
-    hydra, argv, environment = HydraConfig.get(), sys.argv, dict(os.environ)
+    """Makes a job of a sweep what it is when it is run alone, in the same directory: for several devices Lightning starts the program
+    again, by the module that __main__ is (in a launcher's worker, one of the launcher's) and with sys.argv, in hydra.run.dir, and leaves
+    its environment variables and process group to the next job."""
+    hydra, argv, environment, spec = HydraConfig.get(), sys.argv, dict(os.environ), __main__.__spec__
+    given = [f"--config-dir={source.path}" for source in hydra.runtime.config_sources if source.provider == "command-line"]
     with flag_override(cast(DictConfig, hydra), "readonly", False):
         hydra.run.dir = hydra.runtime.output_dir
-    sys.argv = [argv[0], *hydra.overrides.task, "hydra.mode=RUN"]  # an experiment may ask for a sweep
+    sys.argv = [argv[0], "train", *given, *hydra.overrides.task, "hydra.mode=RUN"]  # an experiment may ask for a sweep
+    __main__.__spec__ = importlib.util.find_spec("innerloop.cli")
     try:
         yield
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        sys.argv = argv
+        sys.argv, __main__.__spec__ = argv, spec
         os.environ.clear()
         os.environ.update(environment)
 

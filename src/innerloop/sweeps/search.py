@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -81,7 +82,10 @@ def go_on(config: DictConfig) -> None:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.enqueue_trial(trial.params)
     with open_dict(sweeper):
-        sweeper.n_trials = max(0, sweeper.n_trials - sum(trial.state == TrialState.COMPLETE and trial not in lost for trial in trials))
+        done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial not in lost]
+        values = [values_of(trial) for trial in done]
+        again = sum(trial.value == math.inf and values_of(trial) in values[at + 1 :] for at, trial in enumerate(done))  # had failed
+        sweeper.n_trials = max(0, sweeper.n_trials - len(done) + again)
         if sweeper.sampler.get("seed") is not None:
             sweeper.sampler.seed += len(trials)  # a sampler begins anew: the same seed would propose the same again
 

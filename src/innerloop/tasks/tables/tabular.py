@@ -46,7 +46,7 @@ class Tabular(ClassTasks):
 
 @cache
 def draw_problems(split: Split, features: int, informative: int, ways: int, seed: int) -> np.ndarray:
-    """Rows (problems * ways * EXAMPLES, features) float32, problem after problem, class after class; features have variance 1 on average."""
+    """Rows (problems * ways * EXAMPLES, features) float32, problem after problem, class after class; of variance 1 on average."""
     rotation = np.linalg.qr(np.random.default_rng([seed, 0]).standard_normal((features, features)))[0]
     rng = np.random.default_rng([seed, 1 + list(PROBLEMS).index(split), ways])
     centres = rng.standard_normal((PROBLEMS[split] * ways, CLUSTERS, informative))
