@@ -224,7 +224,7 @@ def test_output_directory_that_cannot_be_written(tmp_path, sweep):
 
 def test_without_a_directory_runs_and_sweeps_get_a_stamped_one(tmp_path):
     for arguments, folder in (([], "outputs"), (["-m", "seed=0,1"], "multirun")):
-        _, stderr = start(str(ROOT / "train.py"), *arguments, *TINY, cwd=tmp_path)
+        _, stderr = call("train.py", *arguments, *TINY, cwd=tmp_path)
         assert stderr == ""
         assert len(list((tmp_path / folder).rglob("results.json"))) == (1 if folder == "outputs" else 2)
         assert len(list((tmp_path / folder).glob("*/*"))) == 1
@@ -307,10 +307,13 @@ TERM, INT = (signal.SIGTERM, 143), (signal.SIGINT, 1)
 def stopped(command, sent, seen):
     """Starts a command, sends it a signal once a line of its output has `seen`, and returns its exit code, and what it wrote to stderr."""
     process = subprocess.Popen([sys.executable, "-u", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while seen not in (line := process.stdout.readline()):
-        assert line, process.stderr.read()
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        while seen not in (line := process.stdout.readline()):
+            assert line, process.stderr.read()
+        process.send_signal(sent)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode, stderr
 
 

@@ -24,7 +24,7 @@ CONTROL = b"Package: manpages-fr\nVersion: 1\nArchitecture: all\nMaintainer: nob
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-SLOW = ("04_language_model", "05_your_images", "06_policies")
+SLOW = ("02_add_an_algorithm", "03_read_a_run", "04_language_model", "05_your_images", "06_policies")
 LONG = [path for path in NOTEBOOKS if path.stem == "04_language_model"]  # trains for a minute
 
 
@@ -123,6 +123,7 @@ def test_benchmark_leaves_out_who_is_wrong(tmp_path, monkeypatch):
     assert benchmark.gradient_error(tmp_path, "wrong", "right") > benchmark.TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_training_contender_stops_for_its_turns(tmp_path):
     """200 steps of train.py, then, at the end of its input, no more."""
     overrides = [f"hydra.run.dir={tmp_path / 'run'}", "outer_steps=1000", "val_every=1000", "steps_at_once=10", "~callbacks.checkpoint"]
@@ -273,6 +274,7 @@ def test_shapes_are_timed():
     assert re.search(r"any shape / one shape: \d+\.\d+ ", printed)
 
 
+@pytest.mark.slow
 def test_lite0_is_written(tmp_path):
     printed = call_script("lite0.py", str(tmp_path / "lite0.pth"), cwd=ROOT)
     assert "written" in printed and (tmp_path / "lite0.pth").stat().st_size > 10**7

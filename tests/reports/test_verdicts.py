@@ -69,13 +69,10 @@ def test_p_and_interval_are_those_of_students_t_where_one_spread_is_all():
     assert p_value(1e9, [Spread(1.0, 99)]) == p_value(1.0, [Spread(0.0, 5)]) == 1e-12
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3, 5, 10])
-@pytest.mark.parametrize("spread", [0.0, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("seeds, spread", [(1, 0.0), (2, 0.0), (2, 0.1), (2, 0.5), (3, 0.02), (5, 0.0), (5, 0.1), (10, 0.5)])
 def test_where_there_is_no_difference_it_is_found_in_one_of_twenty_at_most(seeds, spread):
     """Of algorithms, whose networks differ from seed to seed: three others beside one, all together, by Holm's correction. (With one seed
     the word is of networks, which do differ where seeds spread.)"""
-    if seeds == 1 and spread:
-        pytest.skip("they are different networks")
     rng, found = np.random.default_rng(1), []
     for _ in range(400):
         reference, *others = drawn(rng, seeds, spread, 4)

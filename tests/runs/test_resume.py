@@ -68,7 +68,8 @@ OWN = {
     "gradient accumulation": ["+trainer.accumulate_grad_batches=2"],
     "double precision, frozen weights": ["task=tabular", "algo=metaoptnet", "trainer.precision=64-true"],
 }
-RUNS = OWN | {name: overrides for name, overrides in survive.RUNS.items() if "processes" not in name}
+WITHIN = ("maml", "reptile")  # of which others have a part more
+RUNS = OWN | {name: overrides for name, overrides in survive.RUNS.items() if "processes" not in name and name not in WITHIN}
 
 
 SLOW = ("trust region, policies", "rl2")  # others of policies, and of memories in tests/tasks/test_worlds.py, are quick

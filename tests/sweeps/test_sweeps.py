@@ -125,7 +125,8 @@ def test_a_job_is_worth_its_validation_loss_and_infinitely_bad_where_it_fails(sw
     def value(*overrides):
         directory = tmp_path / "-".join(overrides)
         hydra = OmegaConf.create({
-            "runtime": {"output_dir": str(directory), "config_sources": []}, "mode": "MULTIRUN", "run": {"dir": "x"}, "overrides": {"task": list(overrides)},
+            "runtime": {"output_dir": str(directory), "config_sources": []},
+            "mode": "MULTIRUN", "run": {"dir": "x"}, "overrides": {"task": list(overrides)},
             "launcher": {"_target_": "BasicLauncher"},
         })  # fmt: skip
         monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))

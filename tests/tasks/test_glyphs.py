@@ -121,3 +121,10 @@ def test_more_than_there_is_is_refused_by_name(split, arguments, message):
 def test_a_count_of_zero_is_refused_by_name(name):
     with pytest.raises(InputError, match=f"task.{name} must be a whole number"):
         make(**{name: 0})
+
+
+def test_ink_on_paper_is_read_as_strokes_of_1_on_0():
+    paper = np.full((28, 28), 255, np.uint8)
+    ink = paper.copy()
+    ink[10:18, 10:18] = 0
+    assert make().reader.read(paper, "it").max() == 0 and make().reader.read(ink, "it").max() == 1

@@ -18,7 +18,7 @@ from innerloop.config import InputError
 from innerloop.runs.build import build
 from innerloop.runs.experiment import run
 from innerloop.runs.rescore import rescore
-from innerloop.tasks import prepared
+from innerloop.tasks import archives, prepared
 from innerloop.tasks.class_split import read_split
 from innerloop.tasks.images import images as images_module
 from innerloop.tasks.images.images import Images
@@ -277,8 +277,9 @@ def test_bad_zips(tmp_path, monkeypatch):
         tasks_of(tmp_path / "cut.zip")
     with pytest.raises(InputError, match=r"evil.zip has a member that points outside of it, '../class00/x.png'"):
         tasks_of(write_zip(tmp_path / "evil.zip", image_files() | {"../class00/x.png": b""}))
-    with pytest.raises(InputError, match=r"class00/big.png in .*bomb.zip unpacks to 300 MB, which no example has"):
-        tasks_of(write_zip(tmp_path / "bomb.zip", image_files() | {"class00/big.png": bytes(300_000_000)}))
+    monkeypatch.setattr(archives, "MOST_BYTES", 10**6)
+    with pytest.raises(InputError, match=r"class00/big.png in .*bomb.zip unpacks to 3 MB, which no example has"):
+        tasks_of(write_zip(tmp_path / "bomb.zip", image_files() | {"class00/big.png": bytes(3_000_000)}))
     monkeypatch.setattr(prepared.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r"the prepared images take 0 MB and .* has 0 MB left; make room, or lower task.size"):
         tasks_of(whole)

@@ -137,7 +137,7 @@ def test_average_precision_is_cocos():
     detection = pytest.importorskip("torchmetrics.detection")
     pytest.importorskip("pycocotools")
     generator = torch.Generator().manual_seed(0)
-    for _ in range(100):
+    for _ in range(30):
         predictions, y = random_episode(generator)
         metric = detection.MeanAveragePrecision(iou_thresholds=[0.5], rec_thresholds=np.linspace(0, 1, 101).tolist())
         boxes, scores, true = decode_boxes(predictions[..., -4:]), predictions[..., :-4].softmax(-1)[..., 1:], decode_boxes(y[..., 1:])

@@ -1,7 +1,6 @@
 """Families of small problems on rows of numbers, made up or from a CSV file."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -157,23 +156,3 @@ def test_columns_may_have_names_of_their_own(tmp_path):
         from_csv(path, columns={"label": "diagnosis"})
     with pytest.raises(InputError, match="task.columns names one column twice: task is class, class is class"):
         from_csv(path, columns={"task": "class"})
-
-
-def test_time_grows_with_the_number_of_problems_and_not_with_its_square(tmp_path):
-    """The work is counted, not timed: comparisons of names while episodes are made ready."""
-    counted = {}
-    for problems in (200, 800):
-        tasks = from_csv(write_csv(tmp_path / f"{problems}.csv", table(problems=problems, each=4)), queries=1, train_queries=1)
-        calls = 0
-
-        def count(frame, event, argument):
-            nonlocal calls
-            calls += event in ("call", "c_call")
-
-        sys.setprofile(count)
-        try:
-            tasks.distribution("train")
-        finally:
-            sys.setprofile(None)
-        counted[problems] = calls
-    assert counted[800] < 6 * counted[200]

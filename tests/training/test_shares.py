@@ -80,6 +80,16 @@ def test_shares_move_kept_squares_as_the_meta_batch_does(how):
     assert_close(Reptile(model, CLASSIFICATION, engines.vmap, 0.01, **KEPT), classification_episodes(3, shape), **how)
 
 
+def test_what_does_not_go_with_weights_shared_out_is_said():
+    algorithm = build("maml 1 step", "mlp", "vmap")[0]
+    for execution, sentence in (
+        (Execution(engines.vmap, 1, False), "engine.chunk_size=1"),
+        (Execution(engines.vmap, None, True), "compile=True"),
+    ):
+        with pytest.raises(InputError, match=f"{sentence} does not go with trainer=fsdp"):
+            TaskShares(algorithm, execution, 1).take_whole()
+
+
 class Routed(nn.Module):
     """A part of it serves the tasks alone whose inputs sum to more than nothing, as a mixture of experts is."""
 

@@ -114,10 +114,10 @@ def test_functions_and_texts(tmp_path):
     assert "no estimate of accuracy: a class has but one example" in stdout and "of 3 agree with" in stdout
 
 
-OF_THEIR_OWN = ("maml", "protonet", "centroid", "nearest_mean", "ridge", "matching", "protomaml")  # the other networks are made as MAML's
+QUICK = ("maml", "protonet", "ridge")  # kinds of networks; each takes seconds
 
 
-@pytest.mark.parametrize("algo", [pytest.param(a, marks=[] if a in OF_THEIR_OWN else [pytest.mark.slow]) for a in CLASSIFIERS])
+@pytest.mark.parametrize("algo", [pytest.param(a, marks=[] if a in QUICK else [pytest.mark.slow]) for a in CLASSIFIERS])
 def test_the_network_taken_away_is_the_learner(algo, photos, tmp_path):
     """torch.export and ONNX answer as it does, for 1, 7 and 64 inputs, without innerloop."""
     ort = pytest.importorskip("onnxruntime")
