@@ -50,17 +50,20 @@ class PrintComparison(Callback):
         self.beside = beside
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from innerloop.reports.compare import compare_scored, comparison_table, on_the_same, scored_below  # loads torch
+        from innerloop.reports.compare import Scored, compare_scored, comparison_table, on_the_same, scored_below  # loads torch
         from innerloop.reports.table import show
         from innerloop.reports.verdicts import doubts
 
         directory = Path(config.hydra.sweep.dir)
+
+        def is_other(run: Scored) -> bool:
+            return not str(Path(run.job.name).relative_to(directory)).startswith(f"{self.beside}-")
+
         with told():
             for runs in on_the_same(scored_below(directory)):
-                ours = [run for run in runs if str(Path(run.job.name).relative_to(directory)).startswith(f"{self.beside}-")]
-                if not ours:
+                if all(map(is_other, runs)):
                     raise InputError(f"no run of {self.beside} is finished, which the others are to be compared with")
-                title, comparisons = compare_scored(ours + [run for run in runs if run not in ours])
+                title, comparisons = compare_scored(sorted(runs, key=is_other))
                 show(comparison_table(title, comparisons))
                 for sentence in doubts(comparisons):
                     print(f"Note: {sentence}")
