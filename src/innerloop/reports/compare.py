@@ -115,10 +115,10 @@ def by_seed(runs: list[Scored]) -> dict[str, dict[int, Scored]]:
     return named
 
 
-def code_of(results: Results) -> dict[str, str]:
+def code_of(results: Results) -> dict[str, str | None]:
     """What ran it: commit, a project's own code, and versions."""
-    own = {"project": results["project"]} if results.get("project") else {}
-    return {"commit": short_commit(results["commit"]), **own, **{f"version.{name}": text for name, text in results["versions"].items()}}
+    versions = {f"version.{name}": text for name, text in results["versions"].items()}
+    return {"commit": short_commit(results["commit"]), "project": results.get("project"), **versions}
 
 
 def short_commit(commit: str | None) -> str:

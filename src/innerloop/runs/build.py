@@ -128,10 +128,11 @@ def build_run(cfg: DictConfig) -> Run:
     faster = {"fused": True} if unasked and cfg.optimizer.get("fused", False) is None else {}
     optimizer, scheduler = partial(build, cfg.optimizer, **faster), partial(build, cfg.scheduler)
     data.steps_at_once = steps_at_once(cfg, tasks, algorithm)
+    check_outer_optimizer(cfg, algorithm)
     learner = MetaLearner(
         algorithm, execution, torch.get_num_threads(), optimizer, scheduler,
         cfg.eval_adaptation_steps, cfg.transductive, data.steps_at_once, cfg.select_by, cfg.scored_steps, cfg.reuse,
-        check_outer_optimizer(cfg, algorithm),
+        in_trust_region(cfg),
     )  # fmt: skip
     if cfg.transductive == "training" and not len(data.train_episodes) and batch_norms(algorithm):
         raise InputError("transductive=training has no training episodes to take statistics of: outer_steps is 0; choose another")
@@ -140,21 +141,21 @@ def build_run(cfg: DictConfig) -> Run:
     return Run(cfg, data, learner)
 
 
-def check_outer_optimizer(cfg: DictConfig, algorithm: Algorithm[Any]) -> bool:
-    """Whether it is TrustRegion. Raises InputError where the outer optimizer does not go with the rest."""
-    if in_trust_region(cfg) and algorithm.objective.divergence is None:
-        raise InputError("optimizer=trust_region is for policies; use optimizer=adam, or a task such as task=compass")
-    if in_trust_region(cfg) and isinstance(algorithm, Reptile):
-        raise InputError("optimizer=trust_region follows returns, and the outer loss of Reptile is a distance; use optimizer=sgd")
-    for name in ("chunk_size", "compile"):
-        if in_trust_region(cfg) and cfg.engine[name]:
-            raise InputError(f"optimizer=trust_region takes meta-batches whole; leave out engine.{name}={cfg.engine[name]}")
+def check_outer_optimizer(cfg: DictConfig, algorithm: Algorithm[Any]) -> None:
+    """Raises InputError where it does not go with the rest."""
+    if in_trust_region(cfg):
+        if algorithm.objective.divergence is None:
+            raise InputError("optimizer=trust_region is for policies; use optimizer=adam, or a task such as task=compass")
+        if isinstance(algorithm, Reptile):
+            raise InputError("optimizer=trust_region follows returns, and the outer loss of Reptile is a distance; use optimizer=sgd")
+        for name in ("chunk_size", "compile"):
+            if cfg.engine[name]:
+                raise InputError(f"optimizer=trust_region takes meta-batches whole; leave out engine.{name}={cfg.engine[name]}")
     if isinstance(getattr(algorithm, "inner_optimizer", None), KeptSquares):
         if cfg.optimizer._target_ != "torch.optim.SGD":
             raise InputError("algo.inner_optimizer=kept_rmsprop moves its squares by plain steps; use optimizer=sgd, or rmsprop instead")
         if str(cfg.trainer.precision) in ("16-true", "bf16-true"):
             raise InputError(f"trainer.precision={cfg.trainer.precision} has too few digits for kept_rmsprop; use 32-true or bf16-mixed")
-    return in_trust_region(cfg)
 
 
 def algorithm_class(cfg: DictConfig) -> type[Algorithm[Any]]:

@@ -68,8 +68,8 @@ def run_in(cfg: DictConfig, directory: Path) -> dict[str, Any]:
     results = directory / "results.json"
     if results.exists() and not force:
         finished = read_results(results)
-        own = {"project": finished["project"]} if finished.get("project") else {}
-        other = differences({"commit": finished["commit"], **own, **finished["versions"]}, origin["code"])
+        code = {"commit": finished["commit"], "project": finished.get("project"), **finished["versions"]}
+        other = differences(code, origin["code"])
         log.info(f"{directory} holds the results of this run already" + (f", of other code ({other})" if other else ""))
         return finished
     built = build_run(cfg)

@@ -56,6 +56,12 @@ def in_use(path: Path) -> bool:
         return False
 
 
+def check_finished(run: Path) -> None:
+    """Raises InputError for a run that has no results yet."""
+    if not (run / "results.json").is_file():
+        raise InputError(f"the run in {run} is not finished; give its command again, and it goes on")
+
+
 def read_results(path: Path) -> Results:
     """results.json of a run. Raises InputError for a damaged file, and one of version 0.1."""
     try:

@@ -51,9 +51,8 @@ def commit() -> str | None:
     """The commit of the source tree, with "+changes-" and letters for what was edited in it; None outside a git checkout."""
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]  # a killed process would leave its lock behind
     try:
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True
-        )  # not a user's own checkout
+        ours = ["ls-files", "--error-unmatch", Path(__file__).name]  # installed inside a user's checkout it is not part of it
+        subprocess.run([*git, *ours], capture_output=True, check=True)
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         code = ["--", ":/src", ":/conf", ":/train.py"]  # what a user keeps beside it does not matter
         commands = [[*git, "status", "--porcelain", *code], [*git, "diff", "HEAD", *code]]

@@ -17,7 +17,7 @@ from innerloop.config import InputError, register
 from innerloop.project import CONF, searched
 from innerloop.runs.build import build_trainer
 from innerloop.runs.experiment import load_checkpoint, test
-from innerloop.runs.folder import read_results
+from innerloop.runs.folder import check_finished, read_results
 from innerloop.runs.results import Training
 from innerloop.runs.settings import settle_paths
 from innerloop.runs.trust import trusted_config
@@ -30,8 +30,7 @@ def rescore(run: Path, overrides: list[str], trust: bool = False) -> tuple[dict[
     checkpoint does not fit (another number of ways under a model with a head for each way). trust: as for load_run.
     """
     cfg = override(trusted_config(run, trust), overrides)
-    if not (run / "results.json").is_file():
-        raise InputError(f"the run in {run} is not finished; give its command again, and it goes on")
+    check_finished(run)
     settle_paths(cfg)
     built = load_checkpoint(cfg, run)
     path = evaluation_file(run, overrides)

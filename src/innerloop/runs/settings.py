@@ -65,8 +65,8 @@ def settled(place: str) -> str:
 def origin_of(cfg: DictConfig) -> dict[str, Any]:
     """What decides the numbers of a run: its settings and the code."""
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    own = code_of_project()
-    return {"settings": without(settings, NOT_THE_NUMBERS), "code": {"commit": commit(), **({"project": own} if own else {}), **versions()}}
+    code = {"commit": commit(), "project": code_of_project(), **versions()}
+    return {"settings": without(settings, NOT_THE_NUMBERS), "code": code}
 
 
 def check_same_run(directory: Path, origin: dict[str, Any], force: bool) -> None:

@@ -14,7 +14,7 @@ from innerloop.config import OWN, InputError, flat, register, suggestion
 from innerloop.project import CONF, confs, searched
 
 ELSEWHERE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun")
-LEFT = {"--help", "-h", "--hydra-help", "--info", "-i", "--shell-completion", "-sc"}
+LEFT_TO_HYDRA = {"--help", "-h", "--hydra-help", "--info", "-i", "--shell-completion", "-sc"}
 TAKE_A_WORD = ("--cfg", "-c", "--package", "-p")
 EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers", "ray": "ray", "optuna": "search"}
 
@@ -22,7 +22,7 @@ EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm"
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raises InputError for an override that Hydra would refuse, or that nothing would read. Left to Hydra: flags, and other places of
     configurations."""
-    if any(argument.startswith(ELSEWHERE) for argument in arguments) or LEFT & {*arguments}:
+    if any(argument.startswith(ELSEWHERE) for argument in arguments) or LEFT_TO_HYDRA & {*arguments}:
         return
     register()
     texts = [text for before, text in zip(["", *arguments], arguments, strict=False) if text[:1] != "-" and before not in TAKE_A_WORD]

@@ -244,7 +244,8 @@ def random_state() -> State:
     algorithm, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],  # of this process's own; those of all draw as much
+        # this process's own: the first writes for all, and the others drew as much
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
         "python": random.getstate(),
         "numpy": (algorithm, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
     }

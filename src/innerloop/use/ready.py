@@ -4,6 +4,7 @@ from pathlib import Path
 
 from innerloop.config import InputError
 from innerloop.runs.experiment import load_run
+from innerloop.runs.folder import check_finished
 from innerloop.runs.learner_file import FILE, write_learner
 
 
@@ -15,8 +16,7 @@ def make_ready(folder: Path, trust: bool) -> None:
         raise InputError(f"{folder} is not there; name the folder of a finished run, or of a saved learner")
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{folder} has no {FILE}, so it is neither a finished run nor a saved learner; name one")
-    if not (folder / "results.json").is_file():
-        raise InputError(f"the run in {folder} is not finished; give its command again, and it goes on")
+    check_finished(folder)
     run = load_run(folder, trust)
     write_learner(folder, run)
     if run.data.tasks.places:

@@ -42,9 +42,10 @@ class BoxEpisodes:
             )
         if len(classes) < tasks.of_classes:
             raise InputError(f"task.ways={tasks.of_classes} asks for more than the {len(classes)} classes there are; lower it")
-        of_class = {name: set(rows) for name, rows in self.showing.items()}
-        for names in itertools.islice(itertools.combinations(classes, tasks.of_classes), CHECKED):
-            check_enough(names, len(set().union(*(of_class[name] for name in names))), tasks.shots + tasks.queries)
+        needed = tasks.shots + tasks.queries
+        small = {name: set(shown) for name, shown in self.showing.items() if len(shown) < needed}  # any other is enough by itself
+        for names in itertools.islice(itertools.combinations(small, tasks.of_classes), CHECKED):
+            check_enough(names, len(set().union(*(small[name] for name in names))), needed)
 
     def sample(self, rng: np.random.Generator) -> Episode:
         """Classes come in turn, each with an image that shows it and is not in the episode yet."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 from torch import Tensor
@@ -86,8 +85,7 @@ def images_of(
     """What is in a root."""
     path = packed(place_of(root, KINDS).resolve())
     folder = path if path.is_dir() else path.parent
-    # a name with _ in it is quoted: [train_val] is not [train,val]
-    chosen = [quote(name, safe="").replace("_", "%5F") if "_" in name or name == "pooled" else name for name in sorted(folders or [])]
+    chosen = [name.replace("_", "%5F").replace("pooled", "%pooled") for name in sorted(folders or [])]  # [train_val] is not [train,val]
     stem = "_".join([path.stem, *chosen, *["pooled"] * pool])
     name = f"{stem}_{size}x{size}_{MODES[channels].lower()}.prepared"
     ready = load_prepared(
